@@ -1,0 +1,47 @@
+# `make demo` and `make test` need Python 3.10+, make and a package registry; they make .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+DEMO ?= outputs/demo
+
+.PHONY: all install demo test lint benchmark clean
+
+all: test
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 10) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	@echo '--- train on built-in sounds'
+	$(RUN) train.py experiment=demo output=$(DEMO)/model
+	@echo '--- write sounds the model has not heard (other objects, rooms and gestures)'
+	$(BIN)/coala-latent sounds $(DEMO)/sounds --takes 6 --seed 1000
+	@echo '--- encode the folder'
+	$(RUN) encode.py $(DEMO)/sounds --output $(DEMO)/sounds.h5 --model $(DEMO)/model/coala-demo.safetensors
+	@echo '--- score the embeddings beside MFCC, takes held out'
+	$(BIN)/coala-latent probe $(DEMO)/sounds --model $(DEMO)/model/coala-demo.safetensors --group '^(\d+)-' --runs 1 --output $(DEMO)/scores.json
+	@echo 'model      $(DEMO)/model/coala-demo.safetensors'
+	@echo 'sounds     $(DEMO)/sounds'
+	@echo 'embeddings $(DEMO)/sounds.h5'
+	@echo 'scores     $(DEMO)/scores.json'
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n 2 --dist worksteal
+
+benchmark: install
+	$(RUN) benchmarks/encode.py
+
+clean:
+	rm -rf $(VENV) outputs dist build .pytest_cache .mypy_cache .ruff_cache
