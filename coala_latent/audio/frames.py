@@ -1,0 +1,99 @@
+"""Frame and patch arithmetic: how many there are, and which seconds each one covers.
+
+A *frame* is one analysis window of a spectrogram; a *patch* is a fixed number of consecutive
+frames, the input of a network. Every front end states its framing as a `Framing`, and everything
+else (counts, masks, timestamps, streaming) follows from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Framing"]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """From samples to frames to patches.
+
+    Attributes:
+        window: Samples in one frame.
+        hop: Samples between frames.
+        pad: Samples of padding before and after the sound (``window // 2`` centres frame *t* on
+            sample ``t * hop``; 0 starts it there).
+        pad_mode: What the padding is made of.
+        min_samples: Shorter sounds are extended with zeros to this length first.
+        patch: Frames in one patch.
+        patch_hop: Frames between patches.
+        tail: ``"pad"`` completes the last frame and the last patch, so that every sample is
+            heard; ``"drop"`` keeps complete frames and patches only.
+    """
+
+    window: int
+    hop: int
+    patch: int
+    patch_hop: int
+    pad: int = 0
+    pad_mode: Literal["reflect", "zeros"] = "zeros"
+    min_samples: int = 1
+    tail: Literal["pad", "drop"] = "pad"
+
+    def __post_init__(self) -> None:
+        if min(self.window, self.hop, self.patch, self.patch_hop, self.min_samples) < 1:
+            raise ValueError("window, hop, patch, patch_hop and min_samples must be at least 1")
+        if self.patch_hop > self.patch and self.tail == "pad":
+            raise ValueError("patch_hop beyond the patch length would leave samples unheard")
+        if self.pad_mode == "reflect" and self.min_samples <= self.pad:
+            raise ValueError("reflection needs more samples than it mirrors")
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples that one patch is computed from."""
+        return (self.patch - 1) * self.hop + self.window
+
+    @property
+    def patch_step(self) -> int:
+        """Samples between the beginnings of two patches."""
+        return self.patch_hop * self.hop
+
+    def frames(self, samples: int) -> int:
+        """Frames of a sound of that many samples."""
+        padded = max(samples, self.min_samples) + 2 * self.pad
+        if self.tail == "pad":
+            return 1 + max(0, -(-(padded - self.window) // self.hop))
+        return 0 if padded < self.window else 1 + (padded - self.window) // self.hop
+
+    def padded_samples(self, samples: int) -> int:
+        """Samples that `frames` frames need, padding on both sides included."""
+        count = self.frames(samples)
+        needed = 0 if count == 0 else (count - 1) * self.hop + self.window
+        return max(needed, max(samples, self.min_samples) + 2 * self.pad)
+
+    def patches(self, frames: int) -> int:
+        """Patches of that many frames."""
+        if self.tail == "pad":
+            return 0 if frames == 0 else 1 + max(0, -(-(frames - self.patch) // self.patch_hop))
+        return 0 if frames < self.patch else 1 + (frames - self.patch) // self.patch_hop
+
+    def times(
+        self, first: int, count: int, sample_rate: int, duration: float
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Seconds of the sound that patches ``first .. first + count - 1`` are computed from.
+
+        Args:
+            first: Index of the first patch.
+            count: Number of patches.
+            sample_rate: In Hz.
+            duration: Length of the sound in seconds.
+
+        Returns:
+            ``start`` and ``end``, each ``(count,)`` float64, clipped to the sound.
+        """
+        begin = (first + np.arange(count)) * self.patch_step - self.pad
+        start = np.clip(begin / sample_rate, 0.0, duration)
+        end = np.clip((begin + self.patch_samples) / sample_rate, 0.0, duration)
+        return start, end
