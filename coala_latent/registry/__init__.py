@@ -1,0 +1,15 @@
+"""Models by name: a card each, and the module it describes."""
+
+from coala_latent.registry.architectures import build_front_end, build_module
+from coala_latent.registry.card import Card
+from coala_latent.registry.models import build_model, list_models, model_card, save_model
+
+__all__ = [
+    "Card",
+    "build_front_end",
+    "build_model",
+    "build_module",
+    "list_models",
+    "model_card",
+    "save_model",
+]

@@ -1,0 +1,196 @@
+"""Finding, building and saving models."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from coala_latent.audio.frontends import FrontEnd
+from coala_latent.errors import ModelNotFoundError, WeightsError
+from coala_latent.registry.architectures import build_module
+from coala_latent.registry.card import Card, read_card
+from coala_latent.weights import file_sha256, load_into, read_weights, write_json, write_weights
+
+__all__ = ["build_model", "describe_coala", "list_models", "model_card", "save_model"]
+
+COALA_PAPER = (
+    "Favory, Drossos, Virtanen, Serra: COALA: Co-Aligned Autoencoders for Learning Semantically "
+    "Enriched Audio Representations, 2020, arXiv 2006.08386"
+)
+LEGACY_DROPS = (
+    "frames after the last complete patch: the last 1.07 s of sounds up to 10 s, at most 2.2 s of "
+    "longer ones; sounds up to 10 s are extended with silence to 10 s, which is embedded too"
+)
+
+
+def saved_models_folder() -> Path:
+    """Folder of the models that come with the library: in the wheel, or beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "saved_models"
+    return inside if inside.is_dir() else package.parent / "saved_models"
+
+
+def describe_coala(
+    name: str,
+    description: str,
+    *,
+    architecture: str = "coala",
+    front_end: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+    vocabulary: tuple[str, ...] = (),
+    licence: str = "",
+    training: Mapping[str, Any] | None = None,
+) -> Card:
+    """The card of a COALA model; what follows from its front end and sizes is worked out."""
+    module = build_module(architecture, front_end, sizes)
+    heard: FrontEnd = module.front_end  # type: ignore[assignment]
+    channels = int(sizes.get("channels", 128))
+    head = 9 * channels if architecture == "coala" else int(sizes["tags"])
+    layers = {f"conv{block}": channels for block in range(1, 6)}
+    layers |= {"z": 9 * channels, ("z_d" if architecture == "coala" else "tags"): head}
+    framing = heard.framing
+    drops = LEGACY_DROPS if framing.tail == "drop" else ""
+    return Card(
+        name=name,
+        architecture=architecture,
+        description=description,
+        front_end=dict(front_end),
+        sizes=dict(sizes),
+        sample_rate=heard.sample_rate,
+        layers=layers,
+        default_layer="z",
+        hop_seconds=framing.patch_step / heard.sample_rate,
+        window_seconds=framing.patch_samples / heard.sample_rate,
+        min_samples=framing.patch_samples,
+        drops=drops,
+        paper=COALA_PAPER,
+        project="https://github.com/xavierfav/coala",
+        licence=licence,
+        vocabulary=vocabulary,
+        training=training or {},
+    )
+
+
+def _test_cards() -> dict[str, Card]:
+    """Tiny randomly initialised models, for tests and for trying the API out."""
+    tags = ("bright", "dull", "metal", "tap", "wood")
+    sizes = {"channels": 4, "tags": len(tags)}
+    standard, legacy = {"name": "coala_standard"}, {"name": "coala_legacy"}
+    cards = [
+        describe_coala(
+            "coala-test",
+            "Tiny random COALA, for tests.",
+            front_end=standard,
+            sizes={**sizes, "hidden": 8},
+            vocabulary=tags,
+        ),
+        describe_coala(
+            "coala-legacy-test",
+            "Tiny random COALA with the original's front end, for tests.",
+            front_end=legacy,
+            sizes={**sizes, "hidden": 8},
+            vocabulary=tags,
+        ),
+        describe_coala(
+            "coala-cnn-test",
+            "Tiny random tag-supervised CNN, for tests.",
+            architecture="coala_cnn",
+            front_end=standard,
+            sizes=sizes,
+            vocabulary=tags,
+        ),
+    ]
+    return {card.name: card for card in cards}
+
+
+def list_models() -> list[str]:
+    """Names that `build_model` knows, sorted."""
+    shipped = (path.stem for path in saved_models_folder().glob("*.json"))
+    return sorted({*_test_cards(), *shipped})
+
+
+def model_card(model: str | os.PathLike[str]) -> Card:
+    """The card of a registered model, or of a ``.safetensors`` file with its card beside it.
+
+    Raises:
+        ModelNotFoundError: Neither a name nor a file; close names are suggested.
+    """
+    return _locate(model)[0]
+
+
+def _locate(model: str | os.PathLike[str]) -> tuple[Card, Path | None]:
+    """A card, and the folder its weights are in (None for a test model)."""
+    tests = _test_cards()
+    if isinstance(model, str) and model in tests:
+        return tests[model], None
+    shipped = saved_models_folder() / f"{os.fspath(model)}.json"
+    if isinstance(model, str) and Path(model).name == model and shipped.is_file():
+        return read_card(shipped), shipped.parent
+    path = Path(model)
+    if path.suffix in (".safetensors", ".json") and path.is_file():
+        beside = path.with_suffix(".json")
+        if not beside.is_file():
+            raise WeightsError(f"{path}: its card {beside.name} is not beside it (copy both files)")
+        return read_card(beside), path.parent
+    names = list_models()
+    close = difflib.get_close_matches(str(model), names, n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
+    raise ModelNotFoundError(f"no model named {str(model)!r} and no such .safetensors file; {hint}")
+
+
+def build_model(model: str | os.PathLike[str]) -> tuple[nn.Module, Card]:
+    """Build a model in evaluation mode on the CPU, with its weights.
+
+    Args:
+        model: Registry name, or path of a ``.safetensors`` file with its card beside it.
+
+    Returns:
+        The module, which also carries the card as ``.card``, and the card.
+
+    Raises:
+        ModelNotFoundError: No such model.
+        WeightsError: The weights are damaged, not the card's, or do not fit.
+    """
+    card, folder = _locate(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build_module(card.architecture, card.front_end, card.sizes)
+    if folder is not None:
+        _load_checked(module, card, folder / card.weights)
+    module.card = card  # type: ignore[assignment]
+    return module.eval(), card
+
+
+def _load_checked(module: nn.Module, card: Card, path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"{path}: the weights named in the card {card.name} are missing")
+    found = file_sha256(path)
+    if found != card.sha256:
+        raise WeightsError(
+            f"{path}: sha256 is {found[:12]}..., the card says {card.sha256[:12]}... "
+            "(the file is damaged or not this card's; get both again)"
+        )
+    load_into(module, read_weights(path), path)
+
+
+def save_model(module: nn.Module, card: Card, folder: Path) -> Card:
+    """Write ``NAME.safetensors`` and its card ``NAME.json``.
+
+    The card is written last, so that a card always has its weights.
+
+    Returns:
+        The card with weights file and hash filled in.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{card.name}.safetensors"
+    digest = write_weights(folder / name, module.state_dict(), {"format": "pt", "model": card.name})
+    finished = replace(card, weights=name, sha256=digest)
+    write_json(folder / f"{card.name}.json", finished.to_dict())
+    return finished
