@@ -1,0 +1,1 @@
+"""From sounds to rows of embeddings, one way for arrays, files, streams and folders."""

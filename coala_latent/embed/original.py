@@ -1,0 +1,236 @@
+"""The original COALA project's `encode` functions, with its call forms and return values.
+
+What differs: errors are raised instead of printed; nothing is read at import; arrays, tensors and
+safetensors files are accepted beside paths and ``.pt`` files; and pad noise, which the original
+drew unseeded for every file up to 10 s, is only added when a seed is given.
+
+A bare module loaded from a ``.pt`` file hears with the original's front end (`CoalaLegacy`). A
+module of this library follows its card.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from coala_latent.audio.frontends import CoalaLegacy, FrontEnd
+from coala_latent.audio.io import read_audio
+from coala_latent.audio.resample import resample
+from coala_latent.embed.batching import batches
+from coala_latent.embed.embedder import pick_device
+from coala_latent.embed.sources import as_sound, file_patches, sound_patches
+from coala_latent.embed.stream import PatchBlock
+from coala_latent.errors import ModelNotFoundError, TagError, WeightsError
+from coala_latent.registry import Card, build_model, list_models
+from coala_latent.types import Sound
+from coala_latent.weights import load_into, read_weights
+
+__all__ = [
+    "extract_audio_embedding",
+    "extract_audio_embedding_chunks",
+    "extract_tag_embedding",
+    "return_loaded_model",
+]
+
+Factory = Callable[[], nn.Module]
+Vocabulary = Sequence[str] | Mapping[str, str] | str | os.PathLike[str]
+
+_BATCH = 32
+# Where the original kept its vocabulary, below the current directory.
+_ORIGINAL_VOCABULARY = Path("json/id2token_top_1000.json")
+
+
+def return_loaded_model(
+    model: Factory | None,
+    checkpoint: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """Build a model and load its weights, in evaluation mode.
+
+    Args:
+        model: A class (`AudioEncoder`, `TagEncoder`, `CNN` ...) or function without arguments
+            that makes the module. For a registry name or a library file its type says which part
+            of the model is wanted; None takes the part that embeds sound.
+        checkpoint: A ``.pt`` state dictionary, a ``.safetensors`` file, or a registry name.
+        device: Where to put it.
+
+    Raises:
+        ModelNotFoundError: No such name or file.
+        WeightsError: The weights are damaged or do not fit.
+    """
+    path = Path(checkpoint)
+    has_card = path.suffix == ".safetensors" and path.with_suffix(".json").is_file()
+    if has_card or str(checkpoint) in list_models():
+        module = _library_part(model, checkpoint)
+    elif not path.is_file():
+        raise ModelNotFoundError(
+            f"{checkpoint}: no such checkpoint file or model name; the models are "
+            f"{', '.join(list_models())}"
+        )
+    elif model is None:
+        raise WeightsError(f"{checkpoint}: has no card; name the class it belongs to")
+    else:
+        module = model()
+        load_into(module, read_weights(path), path)
+    return module.to(pick_device(device)).eval()
+
+
+def _library_part(model: Factory | None, checkpoint: str | os.PathLike[str]) -> nn.Module:
+    whole, card = build_model(checkpoint)
+    if model is None:
+        part: nn.Module = whole.network  # type: ignore[assignment]
+    else:
+        kind = model if isinstance(model, type) else type(model())
+        parts = [module for module in whole.modules() if type(module) is kind]
+        if not parts:
+            raise WeightsError(f"{checkpoint}: the model has no {kind.__name__}")
+        part = parts[0]
+    part.card = card  # type: ignore[assignment]
+    # Not a registered sub-module: the part's own state_dict must stay the original's.
+    part.__dict__["front_end"] = whole.front_end
+    return part
+
+
+def extract_audio_embedding(
+    model: nn.Module,
+    filename: Any,
+    sample_rate: int | None = None,
+    *,
+    pad_noise_seed: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Embed the first patch of a sound (2.2 s).
+
+    Args, returns and errors as `extract_audio_embedding_chunks`, with one row.
+    """
+    for block in _blocks(model, filename, sample_rate, pad_noise_seed):
+        if len(block):
+            return _run(model, iter([block.patches[:1]]))
+    raise AssertionError("a finished sound has at least one patch")
+
+
+def extract_audio_embedding_chunks(
+    model: nn.Module,
+    filename: Any,
+    sample_rate: int | None = None,
+    *,
+    pad_noise_seed: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Embed every patch of a sound.
+
+    Args:
+        model: From `return_loaded_model`, or any module that maps ``(batch, 1, 96, 96)`` to a
+            pair.
+        filename: A path, or an array or tensor ``(time,)`` or ``(channels, time)``, or a `Sound`.
+        sample_rate: Of an array or tensor, in Hz.
+        pad_noise_seed: Add the original's pad noise, drawn from this seed (legacy front end, and
+            sounds up to 10 s).
+
+    Returns:
+        ``z (n, 1152)`` and the model's second output: the projection ``z_d (n, 1152)`` of an
+        `AudioEncoder`, or the tag probabilities ``(n, 1000)`` of a `CNN`; float32 on the CPU.
+        With the legacy front end n is 4 for sounds up to 10 s.
+
+    Raises:
+        AudioError: The sound cannot be read.
+    """
+    blocks = _blocks(model, filename, sample_rate, pad_noise_seed)
+    return _run(model, (block.patches for block in blocks))
+
+
+def _front_end(model: nn.Module) -> FrontEnd:
+    found = model.__dict__.get("front_end")
+    return found if isinstance(found, FrontEnd) else CoalaLegacy()
+
+
+def _blocks(
+    model: nn.Module, source: Any, sample_rate: int | None, pad_noise_seed: int | None
+) -> Iterator[PatchBlock]:
+    device = next(model.parameters()).device
+    front_end = _front_end(model).to(device)
+    card = getattr(model, "card", None)
+    short = card.short if isinstance(card, Card) else "pad"
+    is_path = isinstance(source, (str, os.PathLike))
+    if pad_noise_seed is not None and isinstance(front_end, CoalaLegacy):
+        sound = read_audio(source) if is_path else as_sound(source, sample_rate)
+        source, is_path = _with_pad_noise(sound, front_end, pad_noise_seed), False
+    if is_path:
+        found = file_patches(source, front_end, short=short, channels="mean")
+        return (block for block in found if isinstance(block, PatchBlock))
+    sound = as_sound(source, sample_rate)
+    return sound_patches(sound, front_end, short=short, channels="mean")
+
+
+def _with_pad_noise(sound: Sound, front_end: CoalaLegacy, seed: int) -> Sound:
+    mono = sound.samples if sound.samples.ndim == 1 else sound.samples.mean(axis=0)
+    samples = torch.from_numpy(resample(mono, sound.sample_rate, front_end.sample_rate))
+    noisy = front_end.add_pad_noise(samples, torch.Generator().manual_seed(seed))
+    return Sound(noisy.numpy(), front_end.sample_rate, sound.source)
+
+
+@torch.inference_mode()
+def _run(model: nn.Module, patches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    training = model.training
+    model.eval()
+    try:
+        pairs = [model(batch[:, None]) for batch in batches(patches, _BATCH)]
+    finally:
+        model.train(training)
+    first, second = zip(*pairs, strict=True)
+    return torch.cat(first).float().cpu(), torch.cat(second).float().cpu()
+
+
+def extract_tag_embedding(
+    model: nn.Module, tag: str | Sequence[str], vocabulary: Vocabulary | None = None
+) -> Tensor:
+    """Embed a tag, or a set of tags, with a tag encoder.
+
+    Args:
+        model: A `TagEncoder` from `return_loaded_model`.
+        tag: A tag of the vocabulary, or several.
+        vocabulary: Tags by index: a sequence, a mapping ``{"0": tag}``, or the path of such a
+            JSON file. By default the model's card; for a bare module
+            ``json/id2token_top_1000.json`` below the current directory, as in the original.
+
+    Returns:
+        ``z (1, 1152)`` float32 on the CPU.
+
+    Raises:
+        TagError: The tag is not in the vocabulary, or there is no vocabulary.
+    """
+    index = _tag_index(model, vocabulary)
+    names = [tag] if isinstance(tag, str) else list(tag)
+    unknown = [name for name in names if name not in index]
+    if unknown:
+        raise TagError(f"unknown tag {unknown[0]!r}: the vocabulary has {len(index)} other tags")
+    parameter = next(model.parameters())
+    hot = torch.zeros(1, len(index), device=parameter.device)
+    hot[0, [index[name] for name in names]] = 1.0
+    with torch.inference_mode():
+        z: Tensor = model(hot)[0]
+    return z.float().cpu()
+
+
+def _tag_index(model: nn.Module, vocabulary: Vocabulary | None) -> dict[str, int]:
+    card = getattr(model, "card", None)
+    if vocabulary is None and isinstance(card, Card):
+        vocabulary = card.vocabulary
+    if vocabulary is None:
+        vocabulary = _ORIGINAL_VOCABULARY
+    if isinstance(vocabulary, (str, os.PathLike)):
+        try:
+            vocabulary = json.loads(Path(vocabulary).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise TagError(
+                f"{vocabulary}: no readable vocabulary ({error}); give vocabulary="
+            ) from error
+    if isinstance(vocabulary, Mapping):
+        return {str(token): int(index) for index, token in vocabulary.items()}
+    if not isinstance(vocabulary, Sequence):
+        raise TagError("the vocabulary must be a list of tags or a mapping from index to tag")
+    return {str(token): index for index, token in enumerate(vocabulary)}
