@@ -1,0 +1,351 @@
+"""The command line: parses and calls tasks.
+
+Exit status: 0 all good, 1 some sounds were skipped, 2 could not run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import coala_latent
+from coala_latent.errors import CoalaLatentError
+from coala_latent.tasks.progress import console
+
+__all__ = ["encode_command", "main"]
+
+FAILURE = 2
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one line and exit status 2."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except CoalaLatentError as error:
+            console().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+            context.exit(FAILURE)
+
+
+@click.group(cls=_Group)
+@click.version_option(coala_latent.__version__, prog_name="coala-latent")
+def main() -> None:
+    """Audio representation models: train them, and turn any sound into embeddings."""
+
+
+def _model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say how sounds are embedded."""
+    for option in reversed(
+        (
+            click.option("--model", required=True, help="Registered name or .safetensors file."),
+            click.option("--layer", help="Layer to embed; the model's default if not given."),
+            click.option("--pooling", default="mean", show_default=True, help="Of that layer."),
+            click.option("--device", default="auto", show_default=True, help="cpu, cuda, auto."),
+            click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1)),
+            click.option("--patch-hop", type=click.IntRange(1), help="Frames between rows."),
+            click.option(
+                "--short",
+                type=click.Choice(["pad", "tile", "error"]),
+                help="Sounds shorter than a patch; the model's policy if not given.",
+            ),
+            click.option(
+                "--channels",
+                type=click.Choice(["mean", "first"]),
+                default="mean",
+                show_default=True,
+            ),
+            click.option(
+                "--keep-truncated", is_flag=True, help="Use what is there of files cut short."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def _embedder(options: dict[str, Any]) -> Any:
+    from coala_latent.embed.embedder import load_model
+
+    return load_model(
+        options["model"],
+        options["layer"],
+        options["pooling"],
+        device=options["device"],
+        batch_size=options["batch_size"],
+        patch_hop=options["patch_hop"],
+        short=options["short"],
+        channels=options["channels"],
+        allow_truncated=options["keep_truncated"],
+    )
+
+
+def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    try:
+        index, count = (int(part) for part in value.split("/"))
+    except ValueError as error:
+        raise click.BadParameter("write it as i/n, such as 0/4") from error
+    return index, count
+
+
+def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Summary as JSON on stdout.")(
+        function
+    )
+
+
+@main.command("encode")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The store (.h5).")
+@_model_options
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option("--shard", default="0/1", callback=_shard, help="i/n: every n-th sound from i on.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--retry-failed", is_flag=True, help="Try files again that failed earlier.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_json_option
+@click.pass_context
+def encode_command(
+    context: click.Context,
+    inputs: tuple[Path, ...],
+    output: Path,
+    dtype: str,
+    shard: tuple[int, int],
+    workers: int,
+    retry_failed: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Embed the sounds of folders and files into a store; takes up where an earlier run ended."""
+    from coala_latent.tasks.encode import encode
+
+    summary = encode(
+        inputs,
+        output,
+        _embedder(options),
+        dtype=dtype,
+        shard=shard,
+        workers=workers,
+        retry_failed=retry_failed,
+        quiet=quiet,
+    )
+    out = console()
+    for entry in summary.skipped:
+        out.print(f"skipped {entry['path']}: {entry['error']}", markup=False, soft_wrap=True)
+    for name in summary.to_dict()["changed"]:
+        out.print(f"changed since it was embedded: {name}", markup=False, soft_wrap=True)
+    if as_json:
+        click.echo(json.dumps(summary.to_dict(), indent=2))
+    else:
+        out.print(
+            f"{summary.encoded} sounds embedded, {summary.already_done} already there, "
+            f"{len(summary.skipped)} skipped; {summary.rows} rows, "
+            f"{summary.times_real_time:.0f} x real time -> {summary.output}",
+            markup=False,
+            soft_wrap=True,
+        )
+    context.exit(summary.exit_status)
+
+
+def _probe_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            click.option("--model", "models", multiple=True, help="Model; may be repeated."),
+            click.option("--layer", help="Layer to embed, of every model."),
+            click.option("--pooling", default="mean", show_default=True),
+            click.option("--device", default="auto", show_default=True),
+            click.option(
+                "--probe", "probes", multiple=True, help="mlp, logistic, linear_svm, knn."
+            ),
+            click.option("--runs", default=10, show_default=True, help="Of seeded probes."),
+            click.option("--seed", default=0, show_default=True),
+            click.option("--baseline/--no-baseline", default=True, help="MFCC statistics."),
+            click.option("--clip-mean", type=click.Choice(["time", "rows"])),
+            click.option("--output", type=click.Path(path_type=Path), help="Results as JSON."),
+            click.option("--quiet", is_flag=True),
+        )
+    ):
+        function = option(function)
+    return _json_option(function)
+
+
+def _run_probe(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
+    from coala_latent.embed.embedder import load_model
+    from coala_latent.tasks.probe import probe, probe_table, report_skipped
+    from coala_latent.weights import write_json
+
+    result = probe(
+        sounds,
+        {
+            model: load_model(model, options["layer"], options["pooling"], device=options["device"])
+            for model in options["models"]
+        },
+        folds,
+        probes=options["probes"] or ("mlp", "logistic", "knn"),
+        runs=options["runs"],
+        seed=options["seed"],
+        baseline=options["baseline"],
+        clip_mean=options["clip_mean"],
+        quiet=options["quiet"],
+    )
+    report_skipped(result)
+    if options["as_json"]:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        Console().print(probe_table(result))
+    if options["output"]:
+        write_json(options["output"], result)
+        console().print(f"results -> {options['output']}", markup=False, soft_wrap=True)
+    return 1 if result["skipped"] else 0
+
+
+@main.command("probe")
+@click.argument("folder", type=click.Path(path_type=Path))
+@_probe_options
+@click.option("--folds", default=5, show_default=True, type=click.IntRange(2))
+@click.option(
+    "--group",
+    help="Expression whose first group, found in a file's name, stays on one side: '^(\\d+)-'.",
+)
+@click.pass_context
+def probe_command(
+    context: click.Context, folder: Path, folds: int, group: str | None, **options: Any
+) -> None:
+    """Score embeddings on a folder with one sub-folder a class, beside the MFCC baseline."""
+    from coala_latent.tasks.probe import labelled_folder
+
+    context.exit(_run_probe(labelled_folder(folder, group), folds, options))
+
+
+@main.command("esc10")
+@click.argument("folder", type=click.Path(path_type=Path))
+@_probe_options
+@click.pass_context
+def esc10_command(context: click.Context, folder: Path, **options: Any) -> None:
+    """Score embeddings on ESC-10 with its own five folds (first digit of the file names)."""
+    from coala_latent.tasks.probe import esc_folds, labelled_folder
+
+    context.exit(_run_probe(labelled_folder(folder), esc_folds, options))
+
+
+@main.command("models")
+@click.argument("name", required=False)
+@_json_option
+def models_command(name: str | None, as_json: bool) -> None:
+    """List the models, or show the card of one."""
+    from coala_latent.registry import list_models, model_card
+
+    if name:
+        click.echo(json.dumps(model_card(name).to_dict(), indent=2, ensure_ascii=False))
+        return
+    cards = [model_card(known) for known in list_models()]
+    if as_json:
+        click.echo(json.dumps([card.to_dict() for card in cards], indent=2, ensure_ascii=False))
+        return
+    table = Table("name", "Hz", "layer", "values", "hop s", "description")
+    for card in cards:
+        table.add_row(
+            card.name,
+            str(card.sample_rate),
+            card.default_layer,
+            str(card.layers[card.default_layer]),
+            f"{card.hop_seconds:.2f}",
+            card.description,
+        )
+    Console().print(table)
+
+
+@main.command("sounds")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--takes", default=4, show_default=True, type=click.IntRange(1))
+@click.option("--clips-per-take", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--duration", default=4.0, show_default=True, help="Seconds of a clip.")
+@click.option("--sample-rate", default=22050, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def sounds_command(
+    folder: Path, takes: int, clips_per_take: int, duration: float, sample_rate: int, seed: int
+) -> None:
+    """Write the built-in sounds (6 materials x 4 actions) as wav files, a folder per class."""
+    from coala_latent.data.builtin import write_builtin
+
+    paths = write_builtin(
+        folder,
+        takes=takes,
+        clips_per_take=clips_per_take,
+        duration=duration,
+        sample_rate=sample_rate,
+        seed=seed,
+    )
+    console().print(f"{len(paths)} sounds -> {folder}", markup=False, soft_wrap=True)
+
+
+@main.command("train", context_settings={"ignore_unknown_options": True})
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+def train_command(overrides: tuple[str, ...]) -> None:
+    """Train a model; arguments are Hydra overrides, as of `python train.py`."""
+    import train
+
+    sys.argv = ["coala-latent train", *overrides]
+    train.main()
+
+
+@main.group("store")
+def store_group() -> None:
+    """Look into, merge and export embedding stores."""
+
+
+@store_group.command("info")
+@click.argument("path", type=click.Path(path_type=Path))
+def store_info(path: Path) -> None:
+    """What a store holds, as JSON."""
+    from dataclasses import asdict
+
+    from coala_latent.store import Store
+    from coala_latent.store.schema import printable_text
+
+    with Store(path) as store:
+        files = store.files
+        bad = {printable_text(file.path): file.error for file in files if not file.rows}
+        about = {
+            "identity": asdict(store.identity),
+            "rows": len(store),
+            "files": len(files),
+            "seconds_of_sound": sum(file.duration for file in files),
+            "without_rows": bad,
+        }
+    click.echo(json.dumps(about, indent=2))
+
+
+@store_group.command("merge")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True)
+def store_merge(output: Path, inputs: tuple[Path, ...], overwrite: bool) -> None:
+    """Merge shards into one store."""
+    from coala_latent.store import merge_stores
+
+    merge_stores(list(inputs), output, overwrite=overwrite)
+    console().print(f"{len(inputs)} stores -> {output}", markup=False, soft_wrap=True)
+
+
+@store_group.command("export")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+def store_export(path: Path, output: Path) -> None:
+    """Write one .npy a sound below a folder, or everything into one .npz."""
+    from coala_latent.store import Store, export_npy, export_npz
+
+    with Store(path) as store:
+        if output.suffix == ".npz":
+            export_npz(store, output)
+        else:
+            export_npy(store, output)
+    console().print(f"exported -> {output}", markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""One function a command: wiring of rooms, progress and summaries."""

@@ -1,0 +1,209 @@
+"""``coala-latent encode``: sounds to an embedding store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from coala_latent.audio.io import find_audio
+from coala_latent.embed.corpus import FileDone, FileFailed, FileRows, embed_files
+from coala_latent.embed.embedder import Embedder
+from coala_latent.errors import AudioError, AudioNotFoundError, ConfigError, DataError
+from coala_latent.store import FileRecord, StoreWriter
+from coala_latent.store.schema import printable_text
+from coala_latent.tasks.progress import progress_bar
+
+__all__ = ["EncodeSummary", "encode", "list_sounds"]
+
+
+@dataclass
+class EncodeSummary:
+    """What a run did.
+
+    Attributes:
+        output: The store.
+        files: Sounds asked for (of this shard).
+        encoded: Newly embedded.
+        already_done: Found in the store from an earlier run.
+        rows: New rows.
+        seconds_of_sound: Newly embedded.
+        seconds: Time it took.
+        skipped: ``{"path", "kind", "error"}`` of every file that could not be used, those of
+            earlier runs too.
+        changed: Files whose size is no longer what it was when they were embedded.
+    """
+
+    output: str
+    files: int = 0
+    encoded: int = 0
+    already_done: int = 0
+    rows: int = 0
+    seconds_of_sound: float = 0.0
+    seconds: float = 0.0
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of sound embedded in a second."""
+        return self.seconds_of_sound / self.seconds if self.seconds else 0.0
+
+    @property
+    def exit_status(self) -> int:
+        """0 where every file is in the store, 1 where some were skipped."""
+        return 1 if self.skipped else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values; names that are not Unicode are escaped."""
+        result = asdict(self) | {"times_real_time": round(self.times_real_time, 1)}
+        result["output"] = printable_text(self.output)
+        result["changed"] = [printable_text(name) for name in self.changed]
+        return result
+
+
+def list_sounds(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Sounds below folders, and files as they are, with their names in the store.
+
+    Names are relative to the folder, or to what several inputs have in common, with ``/``.
+
+    Raises:
+        AudioNotFoundError: An input does not exist.
+        DataError: There is no sound at all.
+    """
+    found: list[Path] = []
+    roots = []
+    for entry in inputs:
+        if entry.is_dir():
+            found.extend(find_audio(entry))
+            roots.append(entry.absolute())
+        elif entry.is_file():
+            found.append(entry)
+            roots.append(entry.absolute().parent)
+        else:
+            raise AudioNotFoundError(entry, "no such file or folder", "check the path")
+    if not found:
+        raise DataError(
+            f"{', '.join(map(str, inputs))}: no sound files (wav, flac, ogg, mp3 ... by suffix)"
+        )
+    root = Path(os.path.commonpath(roots))
+    names = {path.absolute().relative_to(root).as_posix(): path for path in found}
+    return sorted(names.items())
+
+
+def encode(
+    inputs: Sequence[Path],
+    output: Path,
+    embedder: Embedder,
+    *,
+    dtype: str = "float32",
+    shard: tuple[int, int] = (0, 1),
+    workers: int = 2,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> EncodeSummary:
+    """Embed sounds into a store; a run that was killed is taken up where it was.
+
+    Args:
+        inputs: Folders and files.
+        output: The store, made or appended to.
+        embedder: The model.
+        dtype: ``"float32"`` or ``"float16"`` in the store.
+        shard: ``(i, n)``: every n-th sound from the i-th on, for runs side by side.
+        workers: Threads that decode.
+        retry_failed: Try files again that could not be used in an earlier run.
+        quiet: No progress bar.
+
+    Raises:
+        CoalaLatentError: The run cannot start or go on; single bad files are skipped instead.
+    """
+    index, count = shard
+    if not 0 <= index < count:
+        raise ConfigError(f"shard {index}/{count}: i must be from 0 to n - 1")
+    sounds = list_sounds(inputs)[index::count]
+    summary = EncodeSummary(output=str(output), files=len(sounds))
+    metadata = {"card": embedder.card.to_dict(), "shard": f"{index}/{count}"}
+    began = time.monotonic()
+    with StoreWriter(output, embedder.identity(dtype), metadata=metadata) as writer:
+        if retry_failed:
+            writer.forget([name for name, record in writer.done.items() if not record.rows])
+        todo = [(name, path) for name, path in sounds if name not in writer.done]
+        summary.already_done = len(sounds) - len(todo)
+        summary.changed = _changed(sounds, writer)
+        _run(todo, embedder, writer, summary, workers, quiet, began)
+        for name, _ in sounds:
+            record = writer.done.get(name)
+            if record is not None and not record.rows:
+                kind, _, reason = record.error.partition(": ")
+                summary.skipped.append(
+                    {"path": printable_text(name), "kind": kind, "error": reason}
+                )
+    summary.seconds = time.monotonic() - began
+    return summary
+
+
+def _changed(sounds: Sequence[tuple[str, Path]], writer: StoreWriter) -> list[str]:
+    return [
+        name
+        for name, path in sounds
+        if name in writer.done and writer.done[name].bytes != path.stat().st_size
+    ]
+
+
+def _run(
+    todo: Sequence[tuple[str, Path]],
+    embedder: Embedder,
+    writer: StoreWriter,
+    summary: EncodeSummary,
+    workers: int,
+    quiet: bool,
+    began: float,
+) -> None:
+    with progress_bar(quiet=quiet) as bar:
+        task = bar.add_task("encode", total=len(todo), note="")
+        opened = -1
+        for event in embed_files(embedder, [path for _, path in todo], workers=workers):
+            name, path = todo[event.index]
+            if event.index != opened:
+                writer.begin(name)
+                opened = event.index
+            if isinstance(event, FileRows):
+                writer.append(event.values, event.start, event.end)
+                continue
+            if isinstance(event, FileFailed):
+                writer.rollback()
+                writer.commit(_failed_record(name, path, event.error))
+            else:
+                _commit(writer, name, path, event, summary)
+            speed = summary.seconds_of_sound / max(time.monotonic() - began, 1e-9)
+            bar.update(task, advance=1, note=f"{speed:.0f} x real time")
+
+
+def _commit(
+    writer: StoreWriter, name: str, path: Path, event: FileDone, summary: EncodeSummary
+) -> None:
+    info = event.info
+    writer.commit(
+        FileRecord(
+            path=name,
+            status="truncated" if event.truncated else "ok",
+            duration=info.duration,
+            sample_rate=info.sample_rate,
+            channels=info.channels,
+            bytes=path.stat().st_size,
+        )
+    )
+    summary.encoded += 1
+    summary.rows += writer.done[name].rows
+    summary.seconds_of_sound += info.duration
+
+
+def _failed_record(name: str, path: Path, error: AudioError) -> FileRecord:
+    reason = f"{error.reason} ({error.cure})" if error.cure else error.reason
+    size = path.stat().st_size if path.is_file() else 0
+    return FileRecord(
+        name, "failed", f"{type(error).__name__}: {printable_text(reason)}", bytes=size
+    )
