@@ -2,14 +2,23 @@
 
 from coala_latent.registry.architectures import build_front_end, build_module
 from coala_latent.registry.card import Card
-from coala_latent.registry.models import build_model, list_models, model_card, save_model
+from coala_latent.registry.models import (
+    build_model,
+    describe_coala,
+    list_models,
+    load_checkpoint,
+    model_card,
+    save_model,
+)
 
 __all__ = [
     "Card",
     "build_front_end",
     "build_model",
     "build_module",
+    "describe_coala",
     "list_models",
+    "load_checkpoint",
     "model_card",
     "save_model",
 ]

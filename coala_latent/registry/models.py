@@ -18,7 +18,14 @@ from coala_latent.registry.architectures import build_module
 from coala_latent.registry.card import Card, read_card
 from coala_latent.weights import file_sha256, load_into, read_weights, write_json, write_weights
 
-__all__ = ["build_model", "describe_coala", "list_models", "model_card", "save_model"]
+__all__ = [
+    "build_model",
+    "describe_coala",
+    "list_models",
+    "load_checkpoint",
+    "model_card",
+    "save_model",
+]
 
 COALA_PAPER = (
     "Favory, Drossos, Virtanen, Serra: COALA: Co-Aligned Autoencoders for Learning Semantically "
@@ -166,6 +173,15 @@ def build_model(model: str | os.PathLike[str]) -> tuple[nn.Module, Card]:
         _load_checked(module, card, folder / card.weights)
     module.card = card  # type: ignore[assignment]
     return module.eval(), card
+
+
+def load_checkpoint(module: nn.Module, path: Path) -> None:
+    """Load a state dictionary without a card (``.pt`` or ``.safetensors``) into a module.
+
+    Raises:
+        WeightsError: The file is damaged or does not fit.
+    """
+    load_into(module, read_weights(path), path)
 
 
 def _load_checked(module: nn.Module, card: Card, path: Path) -> None:
