@@ -96,6 +96,7 @@ class AudioReader:
     Attributes:
         info: The header.
         missing: After `blocks`, samples that the header declares but the file does not hold.
+        truncated: After `blocks`, whether more is missing than encoders round away.
 
     Raises:
         AudioNotFoundError: The path is missing, a folder, or unreadable.
@@ -108,6 +109,7 @@ class AudioReader:
         self.path = Path(path)
         self.allow_truncated = allow_truncated
         self.missing = 0
+        self.truncated = False
         _check_path(self.path)
         self._file = _open(self.path)
         try:
@@ -187,7 +189,11 @@ class AudioReader:
         self._check_length(delivered, wanted)
 
     def _seek(self, position: int) -> None:
-        if position == 0 and isinstance(self._file, soundfile.SoundFile) and not self._file.tell():
+        if isinstance(self._file, soundfile.SoundFile) and self._file.tell() != 0:
+            # libsndfile's seek in ogg is off by some samples once something was read.
+            self._file.close()
+            self._file = _open(self.path)
+        if position == 0:
             return
         try:
             self._file.seek(position)
@@ -209,19 +215,24 @@ class AudioReader:
 
     def _check_length(self, delivered: int, wanted: int) -> None:
         self.missing = wanted - delivered
+        share = min(_TOLERANCE_SHARE * self.info.frames, _TOLERANCE_SECONDS * self.info.sample_rate)
+        ends_early = self.missing > max(_TOLERANCE_FRAMES, share)
+        try:
+            lost = declared_data_shortfall(self.path)
+        except OSError as error:
+            raise AudioNotFoundError(
+                self.path, f"gone while it was read: {error.strerror}", "check the path"
+            ) from error
+        self.truncated = ends_early or lost > 0
         if self.allow_truncated:
             return
-        share = min(
-            _TOLERANCE_SHARE * self.info.frames, _TOLERANCE_SECONDS * self.info.sample_rate
-        )
-        if self.missing > max(_TOLERANCE_FRAMES, share):
+        if ends_early:
             seconds = delivered / self.info.sample_rate
             raise AudioTruncatedError(
                 self.path,
                 f"ends after {seconds:.2f} s of the {self.info.duration:.2f} s it declares",
                 "replace it, or allow truncated files to use what is there",
             )
-        lost = declared_data_shortfall(self.path)
         if lost:
             raise AudioTruncatedError(
                 self.path,

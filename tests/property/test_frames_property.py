@@ -1,0 +1,81 @@
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from coala_latent.audio.frames import Framing
+
+
+@st.composite
+def framings(draw, tail=None):
+    window = draw(st.integers(1, 40))
+    hop = draw(st.integers(1, 40))
+    patch = draw(st.integers(1, 12))
+    chosen = tail or draw(st.sampled_from(["pad", "drop"]))
+    patch_hop = draw(st.integers(1, patch if chosen == "pad" else 2 * patch))
+    pad = draw(st.integers(0, 20))
+    mode = draw(st.sampled_from(["reflect", "zeros"]))
+    least = draw(st.integers(pad + 1, pad + 100))
+    return Framing(window, hop, patch, patch_hop, pad, mode, least, chosen)
+
+
+def count_frames(framing, samples):
+    """Frames by walking over the samples."""
+    padded = max(samples, framing.min_samples) + 2 * framing.pad
+    begins = range(0, padded, framing.hop)
+    if framing.tail == "drop":
+        return sum(begin + framing.window <= padded for begin in begins)
+    count = 1
+    while (count - 1) * framing.hop + framing.window < padded:
+        count += 1
+    return count
+
+
+def count_patches(framing, frames):
+    if framing.tail == "drop":
+        return sum(b + framing.patch <= frames for b in range(0, frames, framing.patch_hop))
+    count = int(frames > 0)
+    while count and (count - 1) * framing.patch_hop + framing.patch < frames:
+        count += 1
+    return count
+
+
+@given(framings(), st.integers(0, 600))
+def test_counts_equal_a_walk(framing, samples):
+    frames = framing.frames(samples)
+    assert frames == count_frames(framing, samples)
+    assert framing.patches(frames) == count_patches(framing, frames)
+
+
+@given(framings(), st.integers(0, 600))
+def test_padded_samples_hold_all_frames(framing, samples):
+    padded = framing.padded_samples(samples)
+    frames = framing.frames(samples)
+    assert padded >= max(samples, framing.min_samples) + 2 * framing.pad
+    if frames:
+        assert (frames - 1) * framing.hop + framing.window <= padded
+        if framing.tail == "pad":
+            assert (frames - 1) * framing.hop + framing.window == padded or frames == 1
+
+
+@given(framings(tail="pad"), st.integers(1, 600))
+def test_every_sample_is_heard_when_the_tail_is_padded(framing, samples):
+    assume(framing.hop <= framing.window)
+    count = framing.patches(framing.frames(samples))
+    start, end = framing.times(0, count, 100, samples / 100)
+    heard = np.zeros(samples, bool)
+    for begin, stop in zip(np.round(start * 100), np.round(end * 100), strict=True):
+        heard[int(begin) : int(stop)] = True
+    assert heard.all()
+
+
+@given(framings(), st.integers(0, 600), st.integers(0, 20))
+def test_times_are_ordered_and_inside(framing, samples, first):
+    count = 5
+    start, end = framing.times(first, count, 50, samples / 50)
+    assert (start <= end).all()
+    assert (start >= 0).all()
+    assert (end <= samples / 50).all()
+    assert (np.diff(start) >= 0).all()
+    whole = framing.times(0, first + count, 50, samples / 50)
+    assert np.array_equal(whole[0][first:], start)
+    assert np.array_equal(whole[1][first:], end)
