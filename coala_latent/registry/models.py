@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from coala_latent.audio.frontends import FrontEnd
 from coala_latent.errors import ModelNotFoundError, WeightsError
-from coala_latent.registry.architectures import build_module
+from coala_latent.registry.architectures import build_front_end, build_module
 from coala_latent.registry.card import Card, read_card
 from coala_latent.weights import file_sha256, load_into, read_weights, write_json, write_weights
 
@@ -56,8 +55,7 @@ def describe_coala(
     training: Mapping[str, Any] | None = None,
 ) -> Card:
     """The card of a COALA model; what follows from its front end and sizes is worked out."""
-    module = build_module(architecture, front_end, sizes)
-    heard: FrontEnd = module.front_end  # type: ignore[assignment]
+    heard = build_front_end(**front_end)
     channels = int(sizes.get("channels", 128))
     head = 9 * channels if architecture == "coala" else int(sizes["tags"])
     layers = {f"conv{block}": channels for block in range(1, 6)}
@@ -206,7 +204,7 @@ def save_model(module: nn.Module, card: Card, folder: Path) -> Card:
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{card.name}.safetensors"
-    digest = write_weights(folder / name, module.state_dict(), {"format": "pt", "model": card.name})
+    digest = write_weights(folder / name, module.state_dict(), {"model": card.name})
     finished = replace(card, weights=name, sha256=digest)
     write_json(folder / f"{card.name}.json", finished.to_dict())
     return finished

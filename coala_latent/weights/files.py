@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ from torch import Tensor, nn
 from coala_latent.errors import WeightsError
 
 __all__ = ["file_sha256", "load_into", "read_weights", "write_json", "write_weights"]
+
+# The last line: what torch's restricted unpickler stumbles over in bytes that are no pickle.
+_UNREADABLE = (
+    *(SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+    *(LookupError, ValueError, TypeError, AttributeError, AssertionError),
+    *(ArithmeticError, MemoryError, struct.error),
+)
 
 
 def file_sha256(path: Path) -> str:
@@ -50,7 +58,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{file}: not a readable weights file: {reason} (only safetensors and plain "
