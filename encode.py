@@ -20,6 +20,6 @@ __all__ = [
 if __name__ == "__main__":
     import sys
 
-    from coala_latent.cli import main
+    from coala_latent.cli import encode_command
 
-    main(["encode", *sys.argv[1:]], prog_name="encode.py")
+    encode_command(sys.argv[1:], prog_name="encode.py")

@@ -228,8 +228,9 @@ def make_body(
     numbers = np.arange(material.modes)
     ratios = 1.0 + material.spread * numbers**material.growth
     ratios[1:] *= np.exp(0.06 * rng.standard_normal(material.modes - 1))
-    frequencies = material.lowest / size * ratios
-    decays = damping * (material.rubbing + np.pi * material.loss * frequencies)
+    frequencies = np.asarray(material.lowest / size * ratios, dtype=np.float64)
+    friction = material.rubbing + np.pi * material.loss * frequencies
+    decays = np.asarray(damping * friction, dtype=np.float64)
     decays *= np.exp(0.2 * rng.standard_normal(material.modes))
     return Body(
         frequencies=frequencies,
@@ -303,7 +304,7 @@ def _contact_noise(
     """Coloured noise that dies away, energy ``burst**2``; coloured first, so it stays causal."""
     length = max(2, int(7.0 * body.burst_time * sample_rate))
     spectrum = np.fft.rfft(rng.standard_normal(length))
-    frequencies = np.fft.rfftfreq(length, 1.0 / sample_rate)
+    frequencies = np.asarray(np.fft.rfftfreq(length, 1.0 / sample_rate), dtype=np.float64)
     noise = np.fft.irfft(
         spectrum * body.colour(frequencies, softness * body.contact), length
     ) * np.exp(-np.arange(length) / (body.burst_time * sample_rate))

@@ -329,4 +329,4 @@ def _overlap_add(
 def _limit(samples: Float32Array) -> Float32Array:
     """Round off peaks so that nothing leaves [-1, 1]; nearly the identity below 0.5."""
     squared = samples * samples
-    return samples / np.sqrt(np.sqrt(1.0 + squared * squared))
+    return np.asarray(samples / np.sqrt(np.sqrt(1.0 + squared * squared)), dtype=np.float32)

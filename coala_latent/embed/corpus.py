@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 
 from coala_latent.audio.io import AudioInfo
 from coala_latent.embed.embedder import Embedder
+from coala_latent.embed.sources import FileEnd
 from coala_latent.embed.stream import PatchBlock
 from coala_latent.errors import AudioError
 from coala_latent.types import FloatArray
@@ -41,17 +42,12 @@ class FileRows:
 class FileDone:
     """All rows of file `index` have been given.
 
-    `info` holds the length really found; `declared` is the header's, longer in truncated files.
+    `info` holds the length really found, `truncated` whether the file declares more.
     """
 
     index: int
     info: AudioInfo
-    declared: int
-
-    @property
-    def truncated(self) -> bool:
-        """Whether samples were missing."""
-        return self.info.frames < self.declared
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class FileFailed:
 
 
 Event = FileRows | FileDone | FileFailed
-_Item = PatchBlock | AudioInfo | AudioError | None
+_Item = PatchBlock | AudioInfo | FileEnd | BaseException | None
 
 
 def embed_files(embedder: Embedder, paths: Sequence[Path], *, workers: int = 2) -> Iterator[Event]:
@@ -83,17 +79,19 @@ def embed_files(embedder: Embedder, paths: Sequence[Path], *, workers: int = 2) 
     """
     pending: list[tuple[int, PatchBlock] | FileDone | FileFailed] = []
     waiting = 0
-    for index, item in _decoded(embedder, paths, workers):
-        if isinstance(item, PatchBlock):
-            if len(item):
-                pending.append((index, item))
-                waiting += len(item)
-        else:
-            pending.append(item)
-        if waiting >= embedder.batch_size or (waiting == 0 and pending):
-            yield from _flush(embedder, pending)
-            pending, waiting = [], 0
-    yield from _flush(embedder, pending)
+    # Closed at once on an error of the network too: its traceback would hold the threads.
+    with closing(_decoded(embedder, paths, workers)) as decoded:
+        for index, item in decoded:
+            if isinstance(item, PatchBlock):
+                if len(item):
+                    pending.append((index, item))
+                    waiting += len(item)
+            else:
+                pending.append(item)
+            if waiting >= embedder.batch_size or (waiting == 0 and pending):
+                yield from _flush(embedder, pending)
+                pending, waiting = [], 0
+        yield from _flush(embedder, pending)
 
 
 def _flush(
@@ -116,62 +114,105 @@ def _flush(
 
 def _decoded(
     embedder: Embedder, paths: Sequence[Path], workers: int
-) -> Iterator[tuple[int, PatchBlock | FileDone | FileFailed]]:
+) -> Generator[tuple[int, PatchBlock | FileDone | FileFailed], None, None]:
     """What the decoding threads produce, file by file in order."""
-    stop = threading.Event()
-    running: deque[tuple[int, queue.Queue[_Item], Future[None]]] = deque()
-    upcoming = iter(enumerate(paths))
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
-        try:
-            while True:
-                while len(running) <= workers and (following := next(upcoming, None)):
-                    index, path = following
-                    items: queue.Queue[_Item] = queue.Queue(_AHEAD)
-                    future = pool.submit(_decode, embedder, path, items, stop)
-                    running.append((index, items, future))
-                if not running:
-                    return
-                index, items, future = running.popleft()
-                for item in _results(index, items):
-                    yield index, item
-                future.result()
-        finally:
-            stop.set()
-
-
-def _results(index: int, items: queue.Queue[_Item]) -> Iterator[PatchBlock | FileDone | FileFailed]:
-    header: AudioInfo | None = None
-    while (item := items.get()) is not None:
-        if isinstance(item, PatchBlock):
-            yield item
-        elif isinstance(item, AudioError):
-            yield FileFailed(index, item)
-        elif header is None:
-            header = item
-        else:
-            yield FileDone(index, item, header.frames)
-
-
-def _decode(
-    embedder: Embedder, path: Path, items: queue.Queue[_Item], stop: threading.Event
-) -> None:
-    """Decode one file into `items`; ends with None whatever happens."""
+    decoders = _Decoders(embedder, max(1, workers))
+    waiting: deque[tuple[int, queue.Queue[_Item]]] = deque()
     try:
-        for item in embedder.file_blocks(path):
-            if not _put(items, item, stop):
-                return
-    except AudioError as error:
-        _put(items, error, stop)
+        for index, path in enumerate(paths):
+            waiting.append((index, decoders.submit(path)))
+            if len(waiting) > workers:
+                yield from _results(decoders, *waiting.popleft())
+        while waiting:
+            yield from _results(decoders, *waiting.popleft())
     finally:
-        _put(items, None, stop)
+        decoders.stop()
 
 
-def _put(items: queue.Queue[_Item], item: _Item, stop: threading.Event) -> bool:
-    """Wait for room; False when nobody reads any more."""
-    while not stop.is_set():
+def _results(
+    decoders: _Decoders, index: int, items: queue.Queue[_Item]
+) -> Iterator[tuple[int, PatchBlock | FileDone | FileFailed]]:
+    for item in decoders.read(items):
+        if isinstance(item, PatchBlock):
+            yield index, item
+        elif isinstance(item, AudioError):
+            yield index, FileFailed(index, item)
+        elif isinstance(item, FileEnd):
+            yield index, FileDone(index, item.info, item.truncated)
+
+
+class _Decoders:
+    """Threads that decode files ahead of whoever reads.
+
+    They end with `stop`. Should the iterator that would call it still be held when the program
+    ends, they see that nobody can read any more; a thread pool would keep the program from ending.
+    """
+
+    def __init__(self, embedder: Embedder, count: int) -> None:
+        self._embedder = embedder
+        self._tasks: queue.SimpleQueue[tuple[Path, queue.Queue[_Item]]] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._reader = threading.current_thread()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"decode-{number}") for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, path: Path) -> queue.Queue[_Item]:
+        """Have a file decoded when a thread is free; what it holds arrives in the queue."""
+        items: queue.Queue[_Item] = queue.Queue(_AHEAD)
+        self._tasks.put((path, items))
+        return items
+
+    def read(
+        self, items: queue.Queue[_Item]
+    ) -> Iterator[PatchBlock | AudioInfo | FileEnd | AudioError]:
+        """What a file holds; an error that is not the file's is raised here."""
+        while True:
+            self._reader = threading.current_thread()
+            item = items.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException) and not isinstance(item, AudioError):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        """End the threads, whatever they are doing."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _wanted(self) -> bool:
+        if self._stopped.is_set():
+            return False
+        reader = self._reader
+        return threading.main_thread().is_alive() or (reader.is_alive() and not reader.daemon)
+
+    def _work(self) -> None:
+        while self._wanted():
+            try:
+                path, items = self._tasks.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            self._decode(path, items)
+
+    def _decode(self, path: Path, items: queue.Queue[_Item]) -> None:
         try:
-            items.put(item, timeout=_POLL_SECONDS)
-        except queue.Full:
-            continue
-        return True
-    return False
+            for item in self._embedder.file_blocks(path):
+                if not self._put(items, item):
+                    return
+        except BaseException as error:  # carried to the reader, who raises what is not the file's
+            self._put(items, error)
+        self._put(items, None)
+
+    def _put(self, items: queue.Queue[_Item], item: _Item) -> bool:
+        """Wait for room; False when nobody reads any more."""
+        while self._wanted():
+            try:
+                items.put(item, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False

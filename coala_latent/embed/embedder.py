@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from coala_latent.audio.io import AudioInfo, Channels
 from coala_latent.audio.resample import resampler_settings
 from coala_latent.embed.batching import batches
 from coala_latent.embed.pooling import check_pooling, pool
-from coala_latent.embed.sources import as_sound, file_patches, sound_patches
+from coala_latent.embed.sources import FileEnd, as_sound, file_patches, sound_patches
 from coala_latent.embed.stream import PatchBlock, Short
 from coala_latent.errors import ConfigError
 from coala_latent.registry import Card, build_model
@@ -48,7 +49,8 @@ class Embedder:
     """Embeds sounds with one model, layer and pooling.
 
     Args:
-        model: Has ``front_end`` and ``network`` (with ``layers`` and ``until``).
+        model: Has ``front_end`` and ``network`` (with ``layers`` and ``until``); is moved to the
+            device and put in evaluation mode.
         card: The model's card.
         layer: Layer to embed; the card's default by default.
         pooling: How a layer with positions becomes a vector: ``mean``, ``max``, ``mean+max``,
@@ -61,7 +63,7 @@ class Embedder:
         allow_truncated: Use what is there of files that end too early.
 
     Raises:
-        ConfigError: No such layer, pooling or device.
+        ConfigError: No such layer, pooling or device, or another option that makes no sense.
     """
 
     def __init__(
@@ -81,6 +83,10 @@ class Embedder:
         check_pooling(pooling)
         if channels not in ("mean", "first"):
             raise ConfigError(f"channels must be mean or first, not {channels!r}")
+        if short not in (None, "pad", "tile", "error"):
+            raise ConfigError(f"short must be pad, tile or error, not {short!r}")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
         self.card = card
         self.layer = layer or card.default_layer
         if self.layer not in card.layers:
@@ -94,7 +100,8 @@ class Embedder:
         self.allow_truncated = allow_truncated
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
-        self.front_end: FrontEnd = self.model.front_end  # type: ignore[assignment]
+        # A copy that shares the buffers, so that a patch hop stays this embedder's own.
+        self.front_end: FrontEnd = copy.copy(self.model.front_end)  # type: ignore[assignment]
         self.network: Any = self.model.network
         if patch_hop is not None:
             try:
@@ -131,7 +138,13 @@ class Embedder:
         return self._embed(self._blocks(path))
 
     def batch(self, sounds: Sequence[Sound | str | os.PathLike[str]]) -> list[Embedding]:
-        """Embed sounds and files of any lengths together; full batches go through the network."""
+        """Embed sounds and files of any lengths together; full batches go through the network.
+
+        Raises:
+            AudioError: One of them cannot be used; `embed_files` goes on after bad files.
+        """
+        if not sounds:
+            return []
         counts = [0] * len(sounds)
 
         def blocks() -> Iterator[PatchBlock]:
@@ -152,8 +165,10 @@ class Embedder:
             )
         return (block for block in self.file_blocks(sound) if isinstance(block, PatchBlock))
 
-    def file_blocks(self, path: str | os.PathLike[str]) -> Iterator[PatchBlock | AudioInfo]:
-        """The header of a file, then its patches; see `file_patches`."""
+    def file_blocks(
+        self, path: str | os.PathLike[str]
+    ) -> Iterator[PatchBlock | AudioInfo | FileEnd]:
+        """The header of a file, its patches, and its end; see `file_patches`."""
         return file_patches(
             path,
             self.front_end,

@@ -10,9 +10,11 @@ module of this library follows its card.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,8 @@ from coala_latent.embed.embedder import pick_device
 from coala_latent.embed.sources import as_sound, file_patches, sound_patches
 from coala_latent.embed.stream import PatchBlock
 from coala_latent.errors import ModelNotFoundError, TagError, WeightsError
-from coala_latent.registry import Card, build_model, list_models
+from coala_latent.registry import Card, build_model, list_models, load_checkpoint
 from coala_latent.types import Sound
-from coala_latent.weights import load_into, read_weights
 
 __all__ = [
     "extract_audio_embedding",
@@ -77,7 +78,7 @@ def return_loaded_model(
         raise WeightsError(f"{checkpoint}: has no card; name the class it belongs to")
     else:
         module = model()
-        load_into(module, read_weights(path), path)
+        load_checkpoint(module, path)
     return module.to(pick_device(device)).eval()
 
 
@@ -173,16 +174,27 @@ def _with_pad_noise(sound: Sound, front_end: CoalaLegacy, seed: int) -> Sound:
     return Sound(noisy.numpy(), front_end.sample_rate, sound.source)
 
 
-@torch.inference_mode()
-def _run(model: nn.Module, patches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    training = model.training
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every part is in the mode it was in.
+
+    Not inference mode: its tensors could not be used in training something on top of them.
+    """
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        pairs = [model(batch[:, None]) for batch in batches(patches, _BATCH)]
+        with torch.no_grad():
+            yield
     finally:
-        model.train(training)
-    first, second = zip(*pairs, strict=True)
-    return torch.cat(first).float().cpu(), torch.cat(second).float().cpu()
+        for module in training:
+            module.training = True
+
+
+def _run(model: nn.Module, patches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    with _evaluating(model):
+        pairs = [model(batch[:, None]) for batch in batches(patches, _BATCH)]
+        first, second = zip(*pairs, strict=True)
+        return torch.cat(first).float().cpu(), torch.cat(second).float().cpu()
 
 
 def extract_tag_embedding(
@@ -201,36 +213,54 @@ def extract_tag_embedding(
         ``z (1, 1152)`` float32 on the CPU.
 
     Raises:
-        TagError: The tag is not in the vocabulary, or there is no vocabulary.
+        TagError: A tag is not in the vocabulary (close ones are suggested), none was given,
+            there is no vocabulary, or it is not this model's.
     """
-    index = _tag_index(model, vocabulary)
+    first = next(model.parameters())
+    if first.dim() != 2:
+        raise TagError(f"{type(model).__name__} does not embed tags: give a TagEncoder")
+    index = _tag_index(model, vocabulary, size=first.shape[1])
     names = [tag] if isinstance(tag, str) else list(tag)
-    unknown = [name for name in names if name not in index]
-    if unknown:
-        raise TagError(f"unknown tag {unknown[0]!r}: the vocabulary has {len(index)} other tags")
-    parameter = next(model.parameters())
-    hot = torch.zeros(1, len(index), device=parameter.device)
+    if not names:
+        raise TagError("no tag given")
+    for name in names:
+        if name not in index:
+            close = difflib.get_close_matches(str(name), index, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else f"there are {len(index)}"
+            raise TagError(f"no tag {name!r} in the vocabulary; {hint}")
+    hot = torch.zeros(1, first.shape[1], device=first.device)
     hot[0, [index[name] for name in names]] = 1.0
-    with torch.inference_mode():
+    with _evaluating(model):
         z: Tensor = model(hot)[0]
     return z.float().cpu()
 
 
-def _tag_index(model: nn.Module, vocabulary: Vocabulary | None) -> dict[str, int]:
+def _tag_index(model: nn.Module, vocabulary: Vocabulary | None, size: int) -> dict[str, int]:
+    """Tags with their places among the model's `size` inputs."""
     card = getattr(model, "card", None)
     if vocabulary is None and isinstance(card, Card):
+        if not card.vocabulary:
+            raise TagError(f"the card of {card.name} has no vocabulary; give vocabulary=")
         vocabulary = card.vocabulary
     if vocabulary is None:
         vocabulary = _ORIGINAL_VOCABULARY
+    entries: Any = vocabulary
     if isinstance(vocabulary, (str, os.PathLike)):
         try:
-            vocabulary = json.loads(Path(vocabulary).read_text("utf-8"))
+            entries = json.loads(Path(vocabulary).read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise TagError(
                 f"{vocabulary}: no readable vocabulary ({error}); give vocabulary="
             ) from error
-    if isinstance(vocabulary, Mapping):
-        return {str(token): int(index) for index, token in vocabulary.items()}
-    if not isinstance(vocabulary, Sequence):
+    if isinstance(entries, (str, bytes)) or not isinstance(entries, (Mapping, Sequence)):
         raise TagError("the vocabulary must be a list of tags or a mapping from index to tag")
-    return {str(token): index for index, token in enumerate(vocabulary)}
+    pairs = entries.items() if isinstance(entries, Mapping) else enumerate(entries)
+    try:
+        index = {str(token): int(place) for place, token in pairs}
+    except ValueError as error:
+        raise TagError(f"the vocabulary must map an index to a tag: {error}") from error
+    if len(entries) != size or not all(0 <= place < size for place in index.values()):
+        raise TagError(
+            f"the vocabulary has {len(entries)} tags, the model takes {size}: it is another model's"
+        )
+    return index

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from coala_latent.audio.frontends import FrontEnd
@@ -18,7 +19,22 @@ from coala_latent.embed.stream import PatchBlock, PatchStream, Short
 from coala_latent.errors import AudioEmptyError, AudioValueError
 from coala_latent.types import FloatArray, Sound
 
-__all__ = ["as_sound", "file_patches", "sound_patches"]
+__all__ = ["FileEnd", "as_sound", "file_patches", "sound_patches"]
+
+# Samples at the model's rate that are framed at once (12 s at 22 kHz). A block of a file with a
+# very low sample rate, or an hour in an array, would otherwise grow without bound here.
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True)
+class FileEnd:
+    """After a file's last patch: the header with the length really found.
+
+    `truncated` says whether the file declares more.
+    """
+
+    info: AudioInfo
+    truncated: bool
 
 
 def as_sound(waveform: Any, sample_rate: int | None, source: str = "array") -> Sound:
@@ -32,16 +48,16 @@ def as_sound(waveform: Any, sample_rate: int | None, source: str = "array") -> S
         source: Name for messages.
 
     Raises:
-        AudioValueError: Wrong shape or type, more than 1024 channels, no sample rate, NaN.
+        AudioValueError: Wrong shape or type (64-bit integers too: nothing says what their full
+            scale is), more than 1024 channels, no sample rate, NaN.
         AudioEmptyError: No samples.
     """
     if isinstance(waveform, Sound):
         waveform, sample_rate, source = waveform.samples, waveform.sample_rate, waveform.source
-    if sample_rate is None or int(sample_rate) != sample_rate or sample_rate <= 0:
-        raise AudioValueError(source, f"sample rate {sample_rate!r}", "give it in Hz, as a whole")
-    if isinstance(waveform, torch.Tensor):
-        waveform = waveform.detach().cpu().numpy()
-    samples = np.asarray(waveform)
+    if isinstance(waveform, (str, os.PathLike)):
+        raise AudioValueError(os.fspath(waveform), "is a path, not samples", "use the file method")
+    rate = _whole_rate(sample_rate, source)
+    samples = _as_array(waveform, source)
     if samples.ndim not in (1, 2):
         raise AudioValueError(source, f"shape {samples.shape}", "give (time,) or (channels, time)")
     if samples.ndim == 2 and samples.shape[0] > 1024:
@@ -52,13 +68,38 @@ def as_sound(waveform: Any, sample_rate: int | None, source: str = "array") -> S
         )
     if samples.size == 0:
         raise AudioEmptyError(source, "no samples", "give at least one")
-    if np.issubdtype(samples.dtype, np.signedinteger):
+    if samples.dtype in (np.int8, np.int16, np.int32):
         samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     elif not np.issubdtype(samples.dtype, np.floating):
-        raise AudioValueError(source, f"samples of type {samples.dtype}", "give float samples")
-    samples = samples.astype(np.float32, copy=False)
+        raise AudioValueError(
+            source, f"samples of type {samples.dtype}", "give floats in [-1, 1], or 16-bit integers"
+        )
+    with np.errstate(over="ignore"):
+        samples = samples.astype(np.float32, copy=False)
     check_finite(samples, source)
-    return Sound(samples, int(sample_rate), source)
+    return Sound(samples, rate, source)
+
+
+def _whole_rate(sample_rate: Any, source: str) -> int:
+    try:
+        rate = int(sample_rate)
+        valid = rate == sample_rate and rate > 0
+    except (TypeError, ValueError, OverflowError):
+        valid = False
+    if not valid:
+        raise AudioValueError(source, f"sample rate {sample_rate!r}", "give it in Hz, as a whole")
+    return rate
+
+
+def _as_array(waveform: Any, source: str) -> npt.NDArray[Any]:
+    if isinstance(waveform, torch.Tensor):
+        waveform = waveform.detach().cpu()
+        # NumPy has no bfloat16.
+        return (waveform.float() if waveform.dtype == torch.bfloat16 else waveform).numpy()
+    try:
+        return np.asarray(waveform)
+    except ValueError as error:
+        raise AudioValueError(source, f"not an array: {error}", "give equally long rows") from error
 
 
 def sound_patches(
@@ -77,8 +118,8 @@ def file_patches(
     short: Short,
     channels: Channels,
     allow_truncated: bool = False,
-) -> Iterator[PatchBlock | AudioInfo]:
-    """The header of a file, its patches, and the header with the length really found.
+) -> Iterator[PatchBlock | AudioInfo | FileEnd]:
+    """The header of a file, its patches, and a `FileEnd`.
 
     Raises:
         AudioError: Of the kind that fits; see `AudioReader`.
@@ -93,7 +134,8 @@ def file_patches(
                 yield mix_channels(block, channels)
 
         yield from _patches(mono(), rate, front_end, short, source)
-        yield replace(reader.info, frames=reader.info.frames - reader.missing)
+        found = replace(reader.info, frames=reader.info.frames - reader.missing)
+        yield FileEnd(found, reader.truncated)
 
 
 def _patches(
@@ -101,7 +143,15 @@ def _patches(
 ) -> Iterator[PatchBlock]:
     resampler = StreamResampler(rate, front_end.sample_rate)
     stream = PatchStream(front_end, short, source)
+    step = max(1, _PIECE * rate // front_end.sample_rate)
     for block in blocks:
-        yield stream.push(resampler.push(block))
-    yield stream.push(resampler.finish())
+        for part in _pieces(block, step):
+            for piece in _pieces(resampler.push(part), _PIECE):
+                yield stream.push(piece)
+    for piece in _pieces(resampler.finish(), _PIECE):
+        yield stream.push(piece)
     yield stream.finish()
+
+
+def _pieces(samples: FloatArray, size: int) -> Iterator[FloatArray]:
+    return (samples[begin : begin + size] for begin in range(0, len(samples), size))

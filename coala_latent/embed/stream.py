@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from coala_latent.audio.frontends import FrontEnd, reflect
-from coala_latent.errors import AudioEmptyError, AudioTooShortError
+from coala_latent.errors import AudioEmptyError, AudioTooShortError, AudioValueError
 
 __all__ = ["PatchBlock", "PatchStream", "Short"]
 
 Short = Literal["pad", "tile", "error"]
+
+# Far beyond any sound in [-1, 1]; near the end of float32's range spectra become infinite.
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,12 @@ class PatchStream:
 
     @torch.inference_mode()
     def push(self, samples: npt.NDArray[np.floating] | Tensor) -> PatchBlock:
-        """Add ``(time,)`` samples at the front end's rate; returns the patches they complete."""
-        new = torch.as_tensor(samples, dtype=torch.float32, device=self._device)
+        """Add ``(time,)`` samples at the front end's rate; returns the patches they complete.
+
+        Raises:
+            AudioValueError: Not one-dimensional, or samples that are NaN, infinite or beyond 1e6.
+        """
+        new = self._checked(samples)
         self._samples += len(new)
         if not self._started:
             self._buffer = torch.cat([self._buffer, new])
@@ -86,6 +93,19 @@ class PatchStream:
                 return self._block(self._no_patches())
             new = self._begin()
         return self._block(self._feed(new))
+
+    def _checked(self, samples: npt.NDArray[np.floating] | Tensor) -> Tensor:
+        if isinstance(samples, np.ndarray):
+            # A copy where torch cannot use the memory: read-only, or with negative strides.
+            samples = np.require(samples, np.float32, ["C", "W"])
+        new = torch.as_tensor(samples, dtype=torch.float32, device=self._device)
+        if new.dim() != 1:
+            raise AudioValueError(self.source, f"shape {tuple(new.shape)}", "push (time,)")
+        if len(new) and not bool(new.abs().amax() <= _LARGEST):
+            raise AudioValueError(
+                self.source, "samples are NaN, infinite or beyond 1e6", "scale it to [-1, 1]"
+            )
+        return new
 
     @torch.inference_mode()
     def finish(self) -> PatchBlock:
