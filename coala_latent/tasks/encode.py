@@ -79,10 +79,10 @@ def list_sounds(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
     for entry in inputs:
         if entry.is_dir():
             found.extend(find_audio(entry))
-            roots.append(entry.absolute())
+            roots.append(_normal(entry))
         elif entry.is_file():
             found.append(entry)
-            roots.append(entry.absolute().parent)
+            roots.append(_normal(entry).parent)
         else:
             raise AudioNotFoundError(entry, "no such file or folder", "check the path")
     if not found:
@@ -90,8 +90,13 @@ def list_sounds(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
             f"{', '.join(map(str, inputs))}: no sound files (wav, flac, ogg, mp3 ... by suffix)"
         )
     root = Path(os.path.commonpath(roots))
-    names = {path.absolute().relative_to(root).as_posix(): path for path in found}
+    names = {_normal(path).relative_to(root).as_posix(): path for path in found}
     return sorted(names.items())
+
+
+def _normal(path: Path) -> Path:
+    """Absolute and without ``..``, so that one file has one name."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
 def encode(
@@ -149,8 +154,16 @@ def _changed(sounds: Sequence[tuple[str, Path]], writer: StoreWriter) -> list[st
     return [
         name
         for name, path in sounds
-        if name in writer.done and writer.done[name].bytes != path.stat().st_size
+        if name in writer.done and writer.done[name].bytes != _size(path)
     ]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 for what is none, such as a link to nowhere, or is gone by now."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def _run(
@@ -162,7 +175,7 @@ def _run(
     quiet: bool,
     began: float,
 ) -> None:
-    with progress_bar(quiet=quiet) as bar:
+    with progress_bar(quiet=quiet or not todo) as bar:
         task = bar.add_task("encode", total=len(todo), note="")
         opened = -1
         for event in embed_files(embedder, [path for _, path in todo], workers=workers):
@@ -172,14 +185,20 @@ def _run(
                 opened = event.index
             if isinstance(event, FileRows):
                 writer.append(event.values, event.start, event.end)
+                bar.update(task, note=_speed(summary, began, float(event.end[-1])))
                 continue
             if isinstance(event, FileFailed):
                 writer.rollback()
                 writer.commit(_failed_record(name, path, event.error))
             else:
                 _commit(writer, name, path, event, summary)
-            speed = summary.seconds_of_sound / max(time.monotonic() - began, 1e-9)
-            bar.update(task, advance=1, note=f"{speed:.0f} x real time")
+            bar.update(task, advance=1, note=_speed(summary, began))
+
+
+def _speed(summary: EncodeSummary, began: float, heard: float = 0.0) -> str:
+    """For the bar: speed so far, with `heard` seconds of the file that is being embedded."""
+    seconds = summary.seconds_of_sound + heard
+    return f"{seconds / max(time.monotonic() - began, 1e-9):.0f} x real time"
 
 
 def _commit(
@@ -193,7 +212,7 @@ def _commit(
             duration=info.duration,
             sample_rate=info.sample_rate,
             channels=info.channels,
-            bytes=path.stat().st_size,
+            bytes=_size(path),
         )
     )
     summary.encoded += 1
@@ -203,7 +222,6 @@ def _commit(
 
 def _failed_record(name: str, path: Path, error: AudioError) -> FileRecord:
     reason = f"{error.reason} ({error.cure})" if error.cure else error.reason
-    size = path.stat().st_size if path.is_file() else 0
     return FileRecord(
-        name, "failed", f"{type(error).__name__}: {printable_text(reason)}", bytes=size
+        name, "failed", f"{type(error).__name__}: {printable_text(reason)}", bytes=_size(path)
     )

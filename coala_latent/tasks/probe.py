@@ -16,15 +16,25 @@ from rich.table import Table
 from coala_latent.analysis.folds import Fold, fixed_folds, grouped_folds
 from coala_latent.analysis.probes import ProbeComparison, run_probes
 from coala_latent.audio.descriptors import mfcc_statistics
-from coala_latent.audio.io import find_audio, read_audio
+from coala_latent.audio.io import check_finite, find_audio, read_audio
 from coala_latent.audio.resample import resample
 from coala_latent.embed.embedder import Embedder
-from coala_latent.errors import AudioError, DataError
+from coala_latent.errors import AudioError, ConfigError, DataError
 from coala_latent.store import Store
 from coala_latent.tasks.encode import encode
 from coala_latent.tasks.progress import console, progress_bar
 
-__all__ = ["ESC_NAME", "LabelledSounds", "labelled_folder", "probe", "probe_table"]
+__all__ = [
+    "ESC_NAME",
+    "LabelledSounds",
+    "clip_features",
+    "esc_folds",
+    "labelled_folder",
+    "mfcc_features",
+    "probe",
+    "probe_table",
+    "report_skipped",
+]
 
 MFCC_RATE = 22000
 # ESC-10 and ESC-50: fold, Freesound source, take.
@@ -118,7 +128,6 @@ def probe(
     seed: int = 0,
     baseline: bool = True,
     clip_mean: ClipMean | None = None,
-    store: Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Embed, average each clip, and classify with held-out folds.
@@ -133,47 +142,67 @@ def probe(
         baseline: Add the 120 MFCC statistics.
         clip_mean: ``"time"`` weights rows by the seconds they heard, ``"rows"`` counts them alike;
             by default rows for models with the original's front end, time for others.
-        store: Keep the embeddings here (with one model); otherwise they are not kept.
         quiet: No progress bars.
 
     Returns:
         JSON-able results: settings, sounds that were skipped, and ``comparisons``, one per probe.
     """
+    if not (baseline or embedders):
+        raise ConfigError("nothing to score: name a model, or keep the baseline")
+    _folds(sounds, folds, seed)  # so that what is wrong with them shows before the long work
     features: dict[str, npt.NDArray[np.floating]] = {}
     skipped: dict[str, str] = {}
     if baseline:
-        features["mfcc"], bad = _mfcc_features(sounds, quiet)
+        features["mfcc"], bad = mfcc_features(sounds, quiet)
         skipped |= bad
     for name, embedder in embedders.items():
-        features[name], bad = _model_features(sounds, embedder, clip_mean, store, quiet)
+        features[name], bad = clip_features(sounds, embedder, clip_mean, quiet)
         skipped |= bad
     keep = np.array([str(path) not in skipped for path in sounds.paths])
     used = sounds.take(keep)
-    made = (
-        grouped_folds(used.labels, used.groups, folds, seed)
-        if isinstance(folds, int)
-        else folds(used)
-    )
+    for label in sorted(set(sounds.labels.tolist()) - set(used.labels.tolist())):
+        path = sounds.paths[int(np.flatnonzero(sounds.labels == label)[0])]
+        raise DataError(
+            f"no sound of class {label} can be used; the first, {path.name}: {skipped[str(path)]}"
+        )
+    made = _folds(used, folds, seed)
     comparisons: list[ProbeComparison] = []
     with progress_bar(quiet=quiet) as bar:
         task = bar.add_task("probe", total=len(probes) * len(features), note="")
         for kind in probes:
             kept = {name: values[keep] for name, values in features.items()}
-            comparisons.append(run_probes(kept, used.labels, made, kind, runs, seed))
+
+            def show(done: int, total: int, kind: str = kind) -> None:
+                bar.update(task, note=f"{kind}: fit {done} of {total}")
+
+            comparisons.append(run_probes(kept, used.labels, made, kind, runs, seed, show))
             bar.update(task, advance=len(features), note=kind)
     return {
-        "root": str(sounds.root),
+        "root": _printable(sounds.root),
         "sounds": len(used.paths),
         "classes": sorted(set(used.labels.tolist())),
         "folds": len(made),
         "groups": len(set(used.groups.tolist())),
         "seed": seed,
         "models": {name: _describe(embedder) for name, embedder in embedders.items()},
-        "skipped": skipped,
+        "skipped": {_printable(path): _printable(why) for path, why in skipped.items()},
         "comparisons": {
             kind: comparison.to_dict() for kind, comparison in zip(probes, comparisons, strict=True)
         },
     }
+
+
+def _printable(text: object) -> str:
+    """As it can be written to a UTF-8 file: bytes of a name that are not text are escaped."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _folds(
+    sounds: LabelledSounds, folds: Callable[[LabelledSounds], list[Fold]] | int, seed: int
+) -> list[Fold]:
+    if isinstance(folds, int):
+        return grouped_folds(sounds.labels, sounds.groups, folds, seed)
+    return folds(sounds)
 
 
 def _describe(embedder: Embedder) -> dict[str, Any]:
@@ -185,9 +214,10 @@ def _describe(embedder: Embedder) -> dict[str, Any]:
     }
 
 
-def _mfcc_features(
-    sounds: LabelledSounds, quiet: bool
+def mfcc_features(
+    sounds: LabelledSounds, quiet: bool = False
 ) -> tuple[npt.NDArray[np.floating], dict[str, str]]:
+    """MFCC statistics ``(n, 120)``, NaN where skipped, and ``path: reason`` of what was."""
     rows = np.full((len(sounds.paths), 120), np.nan, np.float32)
     skipped = {}
     with progress_bar(quiet=quiet) as bar:
@@ -195,6 +225,7 @@ def _mfcc_features(
         for row, path in zip(rows, sounds.paths, strict=True):
             try:
                 sound = read_audio(path)
+                check_finite(sound.samples, path)
                 row[:] = mfcc_statistics(resample(sound.samples, sound.sample_rate, MFCC_RATE))
             except AudioError as error:
                 skipped[str(path)] = str(error)
@@ -202,18 +233,18 @@ def _mfcc_features(
     return rows, skipped
 
 
-def _model_features(
+def clip_features(
     sounds: LabelledSounds,
     embedder: Embedder,
-    clip_mean: ClipMean | None,
-    store: Path | None,
-    quiet: bool,
+    clip_mean: ClipMean | None = None,
+    quiet: bool = False,
 ) -> tuple[npt.NDArray[np.floating], dict[str, str]]:
+    """Mean embedding of each clip ``(n, dim)``, NaN where skipped, and what was; see `probe`."""
     how = clip_mean or ("rows" if embedder.card.drops else "time")
     rows = np.full((len(sounds.paths), embedder.dim), np.nan, np.float32)
     skipped = {}
     with tempfile.TemporaryDirectory() as folder:
-        target = store or Path(folder) / "embeddings.h5"
+        target = Path(folder) / "embeddings.h5"
         encode([sounds.root], target, embedder, quiet=quiet)
         with Store(target) as found:
             records = {record.path: number for number, record in enumerate(found.files)}

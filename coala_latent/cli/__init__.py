@@ -1,13 +1,12 @@
 """The command line: parses and calls tasks.
 
-Exit status: 0 all good, 1 some sounds were skipped, 2 could not run.
+Exit status: 0 all good, 1 some sounds were skipped, 2 could not run, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +15,27 @@ from rich.console import Console
 from rich.table import Table
 
 import coala_latent
-from coala_latent.errors import CoalaLatentError
+from coala_latent.cli.options import (
+    EXIT_STATUS,
+    HELP,
+    INTERRUPTED,
+    Reporting,
+    ReportingGroup,
+    fail,
+    json_option,
+    model_options,
+    parse_shard,
+    probe_options,
+)
 from coala_latent.tasks.progress import console
 
 __all__ = ["encode_command", "main"]
 
-FAILURE = 2
 
-
-class _Group(click.Group):
-    """Turns the library's errors into one line and exit status 2."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except CoalaLatentError as error:
-            console().print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-            context.exit(FAILURE)
-
-
-@click.group(cls=_Group)
+@click.group(cls=ReportingGroup, context_settings=HELP)
 @click.version_option(coala_latent.__version__, prog_name="coala-latent")
 def main() -> None:
     """Audio representation models: train them, and turn any sound into embeddings."""
-
-
-def _model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say how sounds are embedded."""
-    for option in reversed(
-        (
-            click.option("--model", required=True, help="Registered name or .safetensors file."),
-            click.option("--layer", help="Layer to embed; the model's default if not given."),
-            click.option("--pooling", default="mean", show_default=True, help="Of that layer."),
-            click.option("--device", default="auto", show_default=True, help="cpu, cuda, auto."),
-            click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1)),
-            click.option("--patch-hop", type=click.IntRange(1), help="Frames between rows."),
-            click.option(
-                "--short",
-                type=click.Choice(["pad", "tile", "error"]),
-                help="Sounds shorter than a patch; the model's policy if not given.",
-            ),
-            click.option(
-                "--channels",
-                type=click.Choice(["mean", "first"]),
-                default="mean",
-                show_default=True,
-            ),
-            click.option(
-                "--keep-truncated", is_flag=True, help="Use what is there of files cut short."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
 
 
 def _embedder(options: dict[str, Any]) -> Any:
@@ -87,30 +54,39 @@ def _embedder(options: dict[str, Any]) -> Any:
     )
 
 
-def _shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
-    try:
-        index, count = (int(part) for part in value.split("/"))
-    except ValueError as error:
-        raise click.BadParameter("write it as i/n, such as 0/4") from error
-    return index, count
-
-
-def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Summary as JSON on stdout.")(
-        function
-    )
-
-
-@main.command("encode")
+@main.command(
+    "encode",
+    cls=Reporting,  # because `encode.py` runs it without the group
+    epilog=EXIT_STATUS,
+    context_settings=HELP,
+)
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The store (.h5).")
-@_model_options
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
-@click.option("--shard", default="0/1", callback=_shard, help="i/n: every n-th sound from i on.")
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
+@model_options
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the values in the store.",
+)
+@click.option(
+    "--shard",
+    default="0/1",
+    callback=parse_shard,
+    metavar="i/n",
+    help="Every n-th sound from i (0 to n - 1) on; `coala-latent store merge` joins the stores.",
+)
+@click.option(
+    "--workers",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Threads that decode files.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed earlier.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-@_json_option
+@json_option
 @click.pass_context
 def encode_command(
     context: click.Context,
@@ -124,57 +100,49 @@ def encode_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Embed the sounds of folders and files into a store; takes up where an earlier run ended."""
+    """Embed the sounds of folders and files into a store; takes up where an earlier run ended.
+
+    Folders are searched to the bottom for wav, flac, ogg, mp3 and more, by suffix. Names in the
+    store are relative to the folder. Write -- before a name that begins with a dash.
+    """
     from coala_latent.tasks.encode import encode
 
-    summary = encode(
-        inputs,
-        output,
-        _embedder(options),
-        dtype=dtype,
-        shard=shard,
-        workers=workers,
-        retry_failed=retry_failed,
-        quiet=quiet,
-    )
     out = console()
+    try:
+        summary = encode(
+            inputs,
+            output,
+            _embedder(options),
+            dtype=dtype,
+            shard=shard,
+            workers=workers,
+            retry_failed=retry_failed,
+            quiet=quiet,
+        )
+    except KeyboardInterrupt:
+        fail(context, "interrupted: run the same command again to go on", INTERRUPTED)
+        return
     for entry in summary.skipped:
         out.print(f"skipped {entry['path']}: {entry['error']}", markup=False, soft_wrap=True)
+    if summary.skipped and not retry_failed:
+        out.print("skipped sounds are tried again with --retry-failed")
     for name in summary.to_dict()["changed"]:
-        out.print(f"changed since it was embedded: {name}", markup=False, soft_wrap=True)
+        out.print(
+            f"changed since it was embedded, its old rows are kept: {name}",
+            markup=False,
+            soft_wrap=True,
+        )
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=2))
     else:
+        speed = f", {summary.times_real_time:.0f} x real time" if summary.encoded else ""
         out.print(
             f"{summary.encoded} sounds embedded, {summary.already_done} already there, "
-            f"{len(summary.skipped)} skipped; {summary.rows} rows, "
-            f"{summary.times_real_time:.0f} x real time -> {summary.output}",
+            f"{len(summary.skipped)} skipped; {summary.rows} rows{speed} -> {summary.output}",
             markup=False,
             soft_wrap=True,
         )
     context.exit(summary.exit_status)
-
-
-def _probe_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        (
-            click.option("--model", "models", multiple=True, help="Model; may be repeated."),
-            click.option("--layer", help="Layer to embed, of every model."),
-            click.option("--pooling", default="mean", show_default=True),
-            click.option("--device", default="auto", show_default=True),
-            click.option(
-                "--probe", "probes", multiple=True, help="mlp, logistic, linear_svm, knn."
-            ),
-            click.option("--runs", default=10, show_default=True, help="Of seeded probes."),
-            click.option("--seed", default=0, show_default=True),
-            click.option("--baseline/--no-baseline", default=True, help="MFCC statistics."),
-            click.option("--clip-mean", type=click.Choice(["time", "rows"])),
-            click.option("--output", type=click.Path(path_type=Path), help="Results as JSON."),
-            click.option("--quiet", is_flag=True),
-        )
-    ):
-        function = option(function)
-    return _json_option(function)
 
 
 def _run_probe(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
@@ -182,6 +150,9 @@ def _run_probe(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
     from coala_latent.tasks.probe import probe, probe_table, report_skipped
     from coala_latent.weights import write_json
 
+    output: Path | None = options["output"]
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
     result = probe(
         sounds,
         {
@@ -201,16 +172,18 @@ def _run_probe(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
         click.echo(json.dumps(result, indent=2))
     else:
         Console().print(probe_table(result))
-    if options["output"]:
-        write_json(options["output"], result)
-        console().print(f"results -> {options['output']}", markup=False, soft_wrap=True)
+    if output:
+        write_json(output, result)
+        console().print(f"results -> {output}", markup=False, soft_wrap=True)
     return 1 if result["skipped"] else 0
 
 
-@main.command("probe")
+@main.command("probe", epilog=EXIT_STATUS)
 @click.argument("folder", type=click.Path(path_type=Path))
-@_probe_options
-@click.option("--folds", default=5, show_default=True, type=click.IntRange(2))
+@probe_options
+@click.option(
+    "--folds", default=5, show_default=True, type=click.IntRange(2), help="Number of splits."
+)
 @click.option(
     "--group",
     help="Expression whose first group, found in a file's name, stays on one side: '^(\\d+)-'.",
@@ -225,9 +198,9 @@ def probe_command(
     context.exit(_run_probe(labelled_folder(folder, group), folds, options))
 
 
-@main.command("esc10")
+@main.command("esc10", epilog=EXIT_STATUS)
 @click.argument("folder", type=click.Path(path_type=Path))
-@_probe_options
+@probe_options
 @click.pass_context
 def esc10_command(context: click.Context, folder: Path, **options: Any) -> None:
     """Score embeddings on ESC-10 with its own five folds (first digit of the file names)."""
@@ -238,7 +211,7 @@ def esc10_command(context: click.Context, folder: Path, **options: Any) -> None:
 
 @main.command("models")
 @click.argument("name", required=False)
-@_json_option
+@json_option
 def models_command(name: str | None, as_json: bool) -> None:
     """List the models, or show the card of one."""
     from coala_latent.registry import list_models, model_card
@@ -250,7 +223,10 @@ def models_command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([card.to_dict() for card in cards], indent=2, ensure_ascii=False))
         return
-    table = Table("name", "Hz", "layer", "values", "hop s", "description")
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    for heading in ("Hz", "layer", "values", "hop s", "description"):
+        table.add_column(heading)
     for card in cards:
         table.add_row(
             card.name,
