@@ -263,14 +263,16 @@ def sounds_command(
     console().print(f"{len(paths)} sounds -> {folder}", markup=False, soft_wrap=True)
 
 
-@main.command("train", context_settings={"ignore_unknown_options": True})
+@main.command("train", context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-def train_command(overrides: tuple[str, ...]) -> None:
+@click.pass_context
+def train_command(context: click.Context, overrides: tuple[str, ...]) -> None:
     """Train a model; arguments are Hydra overrides, as of `python train.py`."""
-    import train
+    from coala_latent.tasks.train import main as train
 
+    # Hydra reads the process's arguments.
     sys.argv = ["coala-latent train", *overrides]
-    train.main()
+    context.exit(train())
 
 
 @main.group("store")

@@ -17,7 +17,7 @@ ROOMS = {
     "store": set(),
     "embed": {"registry", "audio", "store"},
     "data": {"audio", "store"},
-    "training": {"models", "data"},
+    "training": {"models", "data", "audio"},
     "analysis": {"store", "models"},
     "viewer": {"analysis"},
 }

@@ -1,0 +1,313 @@
+"""Training: from a composed configuration to a model with its card."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning
+import torch
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+import coala_latent
+from coala_latent.data.coala import TaggedPatches
+from coala_latent.errors import CoalaLatentError, ConfigError, WeightsError
+from coala_latent.registry import Card, build_front_end, build_module
+from coala_latent.registry.models import describe_coala, save_model
+from coala_latent.tasks.progress import console
+from coala_latent.tasks.runs import RunFolder
+from coala_latent.training.checkpoints import SafeCheckpointIO, checkpoint_callbacks
+from coala_latent.training.objective import Objective, StepSeed
+from coala_latent.weights import load_into
+
+__all__ = ["config_folder", "main", "quote_path", "train"]
+
+# Values that Hydra's grammar would misread where a path has spaces, commas, = or brackets.
+_PATHS = ("data.root", "output", "resume")
+# Where a run is, not what it is: these neither distinguish runs nor belong into a card.
+_PLACES = ("output", "resume", "progress", "logger", "hydra")
+
+
+def config_folder() -> Path:
+    """Folder of the configuration: in the wheel, or beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a configuration describes."""
+
+    data: TaggedPatches
+    sizes: dict[str, Any]
+    objective: Objective
+
+
+def train(config: DictConfig) -> dict[str, Any]:
+    """Train a model and write it, with its card, into the output folder.
+
+    A run that was interrupted goes on after its last finished epoch, with the same result as if
+    it had not been.
+
+    Args:
+        config: As composed from `config_folder`.
+
+    Returns:
+        ``model`` (path of the weights), ``card``, ``output``, ``metrics`` of the exported weights
+        on the validation part, ``epochs`` and ``seconds`` of this call.
+
+    Raises:
+        ConfigError: A setting is missing or does not make sense.
+        DataError: The data cannot be used.
+    """
+    began = time.monotonic()
+    settings = _plain(config)
+    _check(settings)
+    run = RunFolder(Path(settings["output"]))
+    checkpoint = run.start(_identity(settings), str(settings["resume"]))
+    if settings["threads"]:
+        torch.set_num_threads(int(settings["threads"]))
+    parts = _build(config, settings)
+    trainer = _trainer(config, settings, run, parts)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    try:
+        _fit(trainer, parts, checkpoint)
+        chosen = run.checkpoints / f"{settings['export']}.ckpt"
+        _load_checkpoint(parts.objective, chosen)
+        (scores,) = trainer.validate(parts.objective, parts.data, verbose=False)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+    metrics = {name: round(float(value), 6) for name, value in scores.items()}
+    card = _export(settings, parts, run, trainer.current_epoch, metrics)
+    run.finish()
+    return {
+        "model": str(run.folder / card.weights),
+        "card": str(run.folder / f"{card.name}.json"),
+        "output": str(run.folder),
+        "metrics": metrics,
+        "epochs": trainer.current_epoch,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]} (give it as {key}=...)") from error
+    if not isinstance(values, dict):
+        raise ConfigError("the configuration is not a mapping of settings")
+    return {str(name): value for name, value in values.items()}
+
+
+def _check(settings: dict[str, Any]) -> None:
+    name = str(settings["name"])
+    if not name or name.startswith(".") or Path(name).name != name:
+        raise ConfigError(f"name={name!r} must do as a file name")
+    if settings["export"] not in ("best", "last"):
+        raise ConfigError(f"export={settings['export']!r}: use best or last")
+
+
+def _identity(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in _PLACES}
+
+
+def _instantiate(node: Any, *args: Any, **extra: Any) -> Any:
+    """Hydra's instantiate, with errors that say what is wrong in one line."""
+    try:
+        return instantiate(node, *args, **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, CoalaLatentError):
+            raise cause from error
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _build(config: DictConfig, settings: dict[str, Any]) -> _Parts:
+    """Data first, because the model's size and scaling follow from it."""
+    model, seed = settings["model"], int(settings["seed"])
+    data: TaggedPatches = _instantiate(
+        config.patches,
+        source=_instantiate(config.data),
+        front_end=build_front_end(**model["front_end"]),
+        seed=seed,
+        quiet=not settings["progress"],
+    )
+    data.setup()
+    sizes = {**model["sizes"], "tags": len(data.vocabulary)}
+    torch.manual_seed(seed)
+    module = build_module(model["architecture"], model["front_end"], sizes)
+    # A fifth faster on CPUs, and what CUDA's half precision convolutions want.
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.front_end.load_state_dict(data.front_end.state_dict())  # type: ignore[union-attr]
+    return _Parts(data, sizes, _instantiate(config.objective, model=module))
+
+
+def _trainer(
+    config: DictConfig, settings: dict[str, Any], run: RunFolder, parts: _Parts
+) -> lightning.Trainer:
+    best, last = checkpoint_callbacks(run.checkpoints, parts.objective.monitor)
+    extra = [_instantiate(node) for node in (config.callbacks or {}).values()]
+    loggers = [_instantiate(node) for node in (config.logger or {}).values()]
+    # The order matters: `last` knows what `best` did in the same epoch.
+    callbacks = [StepSeed(int(settings["seed"])), *extra, best, last]
+    trainer: lightning.Trainer = _instantiate(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[SafeCheckpointIO()],
+        default_root_dir=str(run.folder),
+        enable_progress_bar=bool(settings["progress"]),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    return trainer
+
+
+def _fit(trainer: lightning.Trainer, parts: _Parts, checkpoint: Path | None) -> None:
+    resumed = None if checkpoint is None else str(checkpoint)
+    try:
+        trainer.fit(parts.objective, parts.data, ckpt_path=resumed)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+        if checkpoint is None or trainer.global_step:
+            raise
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{checkpoint}: cannot be resumed from: {reason} (start anew with resume=no)"
+        ) from error
+    except SystemExit as stop:
+        # Lightning's answer to Ctrl-C.
+        raise (KeyboardInterrupt if trainer.interrupted else stop) from None
+
+
+def _load_checkpoint(objective: Objective, path: Path) -> None:
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    objective.load_state_dict(loaded["state_dict"])
+
+
+def _export(
+    settings: dict[str, Any],
+    parts: _Parts,
+    run: RunFolder,
+    epochs: int,
+    metrics: dict[str, float],
+) -> Card:
+    model, sizes = settings["model"], dict(parts.sizes)
+    module: nn.Module = parts.objective.model
+    if sizes.get("decoders") and not settings["export_decoders"]:
+        sizes["decoders"] = False
+        encoders = build_module(model["architecture"], model["front_end"], sizes)
+        names, weights = encoders.state_dict(), module.state_dict()
+        load_into(encoders, {name: weights[name] for name in names}, "training")
+        module = encoders
+    config = _identity(settings)
+    config["data"] = {key: value for key, value in config["data"].items() if key != "root"}
+    card = describe_coala(
+        settings["name"],
+        settings["description"],
+        architecture=model["architecture"],
+        front_end=model["front_end"],
+        sizes=sizes,
+        vocabulary=parts.data.vocabulary,
+        licence=settings["licence"],
+        training={
+            "data": parts.data.summary(),
+            "config": config,
+            "metrics": metrics,
+            "epochs": epochs,
+            "weights": f"{settings['export']} epoch",
+            "seed": settings["seed"],
+            "versions": {
+                "coala_latent": coala_latent.__version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+            },
+        },
+    )
+    return save_model(module, card, run.folder)
+
+
+def main() -> int:
+    """The command: Hydra composes the configuration from the arguments, `train` does the rest.
+
+    Returns:
+        Exit status: 0, 2 for wrong settings or data, 130 when interrupted.
+    """
+    reached = False
+
+    def task(config: DictConfig) -> None:
+        nonlocal reached
+        reached = True
+        _hush_lightning()
+        _report(_ending(lambda: train(config)))
+
+    sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
+    run = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
+    try:
+        run(task)()
+    except HydraException as error:
+        console().print(f"train: {error}", style="red", markup=False)
+        return 2
+    except SystemExit as stop:
+        # Hydra ends with 1 when it cannot compose the configuration, and has said why.
+        return 2 if stop.code == 1 and not reached else int(stop.code or 0)
+    return 0
+
+
+def quote_path(argument: str) -> str:
+    """Quote the value of an override that is a path, unless it is quoted already."""
+    key, _, value = argument.partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if not value or quoted or key.lstrip("+") not in _PATHS:
+        return argument
+    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+        return argument
+    # A backslash counts as itself unless it stands before a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), value)
+    return f"{key}='{escaped}'"
+
+
+def _hush_lightning() -> None:
+    """Leave out what is not about the run: hardware, tips, its own deprecations."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*treespec.*", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def _ending(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Turn expected errors into a line and an exit status."""
+    try:
+        return work()
+    except CoalaLatentError as error:
+        console().print(f"train: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console().print("interrupted; the same command goes on after the last finished epoch")
+        sys.exit(130)
+
+
+def _report(results: dict[str, Any]) -> None:
+    width = max(map(len, results["metrics"]), default=0)
+    for name, value in results["metrics"].items():
+        print(f"{name:{width}}  {value:.4f}")
+    print(f"{results['epochs']} epochs, {results['seconds']:.0f} s")
+    print(f"model  {results['model']}")
+    print(f"card   {results['card']}")
+    print(f"logs   {Path(results['output']) / 'logs'}")

@@ -1,0 +1,1 @@
+"""Losses, and one LightningModule per training objective."""

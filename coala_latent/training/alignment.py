@@ -1,0 +1,121 @@
+"""COALA's objective: reconstruct sounds and tags, and align their embeddings.
+
+Source: Favory, Drossos, Virtanen, Serra, "COALA: Co-Aligned Autoencoders for Learning Semantically
+Enriched Audio Representations", 2020 (arXiv 2006.08386), section 2.4.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from coala_latent.data.spectrograms import PatchBatch
+from coala_latent.errors import ConfigError
+from coala_latent.models.coala import Coala
+from coala_latent.training.augment import PatchAugment
+from coala_latent.training.losses import AlignmentLoss, OriginalAlignment, generalised_kl, tag_bce
+from coala_latent.training.metrics import clip_means, retrieval_scores
+from coala_latent.training.objective import Objective, OptimizerFactory, SchedulerFactory
+
+__all__ = ["CoalaAlignment"]
+
+
+class CoalaAlignment(Objective):
+    """One weighted sum of reconstruction of sounds, reconstruction of tags, and alignment.
+
+    Each term is logged unweighted. After each epoch the whole validation set is embedded, a clip as
+    the mean of its patches, and `retrieval_scores` are logged.
+
+    Args:
+        model: In training.
+        contrastive: Loss of ``z_d`` of sounds and tags.
+        optimizer: See `Objective`.
+        scheduler: See `Objective`.
+        augment: See `Objective`; the sound is reconstructed without the gaps.
+        audio_weight: Of the generalised KL of patches; the paper's AE-C has 5.
+        tag_weight: Of the binary cross-entropy of tags; the paper's AE-C has 5.
+        contrastive_weight: Of the alignment; the paper has 10.
+
+    Raises:
+        ConfigError: A reconstruction has a weight, but the model has no decoder for it.
+    """
+
+    monitor: ClassVar[str] = "validation/audio_to_tags_map"
+    model: Coala
+
+    def __init__(
+        self,
+        model: Coala,
+        contrastive: AlignmentLoss | OriginalAlignment,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        augment: PatchAugment | None = None,
+        audio_weight: float = 5.0,
+        tag_weight: float = 5.0,
+        contrastive_weight: float = 10.0,
+    ) -> None:
+        super().__init__(model, optimizer, scheduler, augment)
+        for what, weight, decoder in (
+            ("audio_weight", audio_weight, model.audio_decoder),
+            ("tag_weight", tag_weight, model.tag_decoder),
+        ):
+            if weight and decoder is None:
+                raise ConfigError(f"{what}={weight}, but the model is built without decoders")
+        self.contrastive = contrastive
+        self.weights = {
+            "audio": audio_weight,
+            "tags": tag_weight,
+            "contrastive": contrastive_weight,
+        }
+        self._sounds: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._tags: dict[int, Tensor] = {}
+
+    def losses(self, batch: PatchBatch) -> tuple[dict[str, Tensor], Tensor]:
+        """Unweighted terms, and ``z_d`` ``(batch, dim)`` of the sounds."""
+        heard, target = self.inputs(batch)
+        output = self.model(heard, batch.tags)
+        terms = {"contrastive": self.contrastive(output.audio_z_d, output.tag_z_d, batch.tags)}
+        if output.patches is not None:
+            terms["audio"] = generalised_kl(output.patches, self.front_end.unit(target))
+        if output.tag_logits is not None:
+            terms["tags"] = tag_bce(output.tag_logits, batch.tags)
+        return terms, output.audio_z_d
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The weighted sum that is minimised."""
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+
+    def _log_terms(self, part: str, terms: dict[str, Tensor], size: int) -> Tensor:
+        total = self.total(terms)
+        for name, term in {**terms, "total": total}.items():
+            self.log(f"{part}/{name}", term, on_step=False, on_epoch=True, batch_size=size)
+        return total
+
+    def training_step(self, batch: PatchBatch, index: int) -> Tensor:
+        """Loss of one batch."""
+        terms, _ = self.losses(batch)
+        temperature = self.contrastive.temperature.detach()
+        self.log("train/temperature", temperature, on_step=False, on_epoch=True, batch_size=1)
+        return self._log_terms("train", terms, len(batch.clip))
+
+    def validation_step(self, batch: PatchBatch, index: int) -> None:
+        """Losses of one batch, and what retrieval needs of it."""
+        terms, z_d = self.losses(batch)
+        self._log_terms("validation", terms, len(batch.clip))
+        heard = batch.mask.float().mean(1)
+        self._sounds.append((z_d.float().cpu(), batch.clip.cpu(), heard.cpu()))
+        self._tags.update(zip(batch.clip.tolist(), batch.tags.cpu(), strict=True))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log retrieval on the whole validation set."""
+        rows, clip, heard = (torch.cat(part) for part in zip(*self._sounds, strict=True))
+        present, sounds = clip_means(rows, clip, heard)
+        tags = torch.stack([self._tags[number] for number in present.tolist()])
+        sets, own = tags.unique(dim=0, return_inverse=True)
+        embedded = self.model.tag_encoder(sets.to(self.device))[1].float().cpu()
+        for name, score in retrieval_scores(sounds, embedded, own).items():
+            self.log(f"validation/{name}", score, prog_bar=name == "audio_to_tags_map")
+        self._sounds.clear()
+        self._tags.clear()

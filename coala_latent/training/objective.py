@@ -1,0 +1,119 @@
+"""What the training objectives share: optimiser, schedule, patches from batches, repeatability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from coala_latent.audio.frontends import FrontEnd
+from coala_latent.data.spectrograms import PatchBatch
+from coala_latent.errors import ConfigError
+from coala_latent.training.augment import PatchAugment
+
+__all__ = ["Objective", "OptimizerFactory", "SchedulerFactory", "StepSeed"]
+
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+SchedulerFactory = Callable[..., LRScheduler]
+
+
+class Objective(lightning.LightningModule):
+    """A model in training.
+
+    Args:
+        model: Has a ``front_end``.
+        optimizer: Makes the optimiser from parameter groups.
+        scheduler: Makes a schedule of steps from the optimiser and ``total_steps``; None for a
+            constant learning rate.
+        augment: Changes training patches; None for none.
+
+    Attributes:
+        monitor: Name of the logged value that is largest for the best weights.
+    """
+
+    monitor: ClassVar[str]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        augment: PatchAugment | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.augment = augment
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """The model's front end."""
+        front_end: FrontEnd = self.model.front_end  # type: ignore[assignment]
+        return front_end
+
+    def inputs(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
+        """Scaled patches to embed and to reconstruct, both ``(batch, 1, bands, frames)``."""
+        log_mel, augment = batch.patches, self.augment if self.training else None
+        if augment is not None:
+            log_mel = augment.sound(log_mel, self.front_end)
+        scaled = self.front_end.scale(log_mel, batch.mask)
+        heard = scaled if augment is None else augment.hide(scaled)
+        return heard[:, None], scaled[:, None]
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, without decay of biases, norms and temperature, and the schedule.
+
+        Raises:
+            ConfigError: Their settings do not make sense.
+        """
+        weights = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        others = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": weights},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        try:
+            optimizer = self._optimizer(groups)
+            if self._scheduler is None:
+                return optimizer
+            steps = int(self.trainer.estimated_stepping_batches)
+            schedule = self._scheduler(optimizer, total_steps=steps)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"optimizer or scheduler: {error}") from error
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class StepSeed(Callback):
+    """Seeds dropout and augmentation anew for each step, from the run's seed and the step's number.
+
+    So a step's random numbers do not depend on how the run came to it: a resumed run repeats an
+    uninterrupted one.
+
+    Args:
+        seed: The run's.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Seed torch on all devices."""
+        source = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
+        torch.manual_seed(int(source.generate_state(1)[0]))
