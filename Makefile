@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 DEMO ?= outputs/demo
 
-.PHONY: all install demo test lint benchmark clean
+.PHONY: all install demo test test-torch lint benchmark clean
 
 all: test
 
@@ -40,8 +40,16 @@ lint: install
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
 
+# The newest torch alone, without torchaudio: by hand, before a release.
+TORCH ?= 2.13.0
+test-torch:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet torch==$(TORCH) numpy scikit-learn scipy h5py lightning hydra-core soundfile soxr safetensors rich click filelock tensorboard pytest pytest-timeout hypothesis librosa hatchling editables
+	.venv-torch/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	.venv-torch/bin/python -m pytest tests/contract tests/parity tests/unit/test_original_api.py tests/unit/test_alignment.py
+
 benchmark: install
 	$(RUN) benchmarks/encode.py
 
 clean:
-	rm -rf $(VENV) outputs dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-torch outputs dist build .pytest_cache .mypy_cache .ruff_cache

@@ -189,7 +189,10 @@ class AudioReader:
         self._check_length(delivered, wanted)
 
     def _seek(self, position: int) -> None:
-        if isinstance(self._file, soundfile.SoundFile) and self._file.tell() != 0:
+        if isinstance(self._file, ContainerFile):
+            self._file.seek(position)
+            return
+        if self._file.tell() != 0:
             # libsndfile's seek in ogg is off by some samples once something was read.
             self._file.close()
             self._file = _open(self.path)

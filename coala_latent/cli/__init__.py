@@ -27,7 +27,7 @@ from coala_latent.cli.options import (
     parse_shard,
     probe_options,
 )
-from coala_latent.tasks.progress import console
+from coala_latent.tasks.progress import console, progress_bar
 
 __all__ = ["encode_command", "main"]
 
@@ -251,15 +251,20 @@ def sounds_command(
 ) -> None:
     """Write the built-in sounds (6 materials x 4 actions) as wav files, a folder per class."""
     from coala_latent.data.builtin import write_builtin
+    from coala_latent.data.synthesis import ACTIONS, MATERIALS
 
-    paths = write_builtin(
-        folder,
-        takes=takes,
-        clips_per_take=clips_per_take,
-        duration=duration,
-        sample_rate=sample_rate,
-        seed=seed,
-    )
+    total = len(MATERIALS) * len(ACTIONS) * takes * clips_per_take
+    with progress_bar() as bar:
+        task = bar.add_task("sounds", total=total, note="")
+        paths = write_builtin(
+            folder,
+            takes=takes,
+            clips_per_take=clips_per_take,
+            duration=duration,
+            sample_rate=sample_rate,
+            seed=seed,
+            written=lambda path: bar.update(task, advance=1),
+        )
     console().print(f"{len(paths)} sounds -> {folder}", markup=False, soft_wrap=True)
 
 

@@ -132,6 +132,7 @@ def write_builtin(
     sample_rate: int = DEFAULT_SAMPLE_RATE,
     seed: int = 0,
     layout: Layout = "by_condition",
+    written: Callable[[Path], None] | None = None,
 ) -> list[Path]:
     """Write the built-in sounds as 16-bit wav files, and ``tags.csv`` beside them.
 
@@ -146,6 +147,7 @@ def write_builtin(
         seed: Seed of all takes.
         layout: ``"by_condition"``: ``wood_tap/0-000.wav`` (a folder per class, then take and
             index); ``"flat"``: ``0-000-wood_tap.wav``.
+        written: Called with each file's path when it is there.
 
     Returns:
         Paths of the sound files, in the order of `builtin_clips`. ``tags.csv`` lists them with
@@ -163,6 +165,8 @@ def write_builtin(
     for clip, path in zip(clips, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, partial(_write_wav, clip))
+        if written is not None:
+            written(path)
     _replace(folder / "tags.csv", partial(_write_table, clips, layout))
     return paths
 

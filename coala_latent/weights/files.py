@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from coala_latent.errors import WeightsError
@@ -109,7 +109,8 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[s
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     try:
-        save_file(contiguous, temporary, dict(metadata))
+        # Not safetensors' own file writing, which makes files that only their owner may read.
+        temporary.write_bytes(save(contiguous, dict(metadata)))
         digest = file_sha256(temporary)
         temporary.replace(path)
     finally:
