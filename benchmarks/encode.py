@@ -4,6 +4,7 @@
 
 Each stage runs alone over the same files: decoding, decoding + resampling, + front end, + network.
 Shares are differences of medians. `whole` is the real command's path, with decoding threads.
+One torch thread by default: with more, stages this short mostly measure how busy the machine is.
 Without a folder, built-in sounds are written as wav, flac, ogg and mp3.
 """
 
@@ -117,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--model", default="coala-esc10")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1, help="of torch, each")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each built-in sound")
     options = parser.parse_args()

@@ -153,12 +153,16 @@ def _run_probe(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
     output: Path | None = options["output"]
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
+    loaded = [
+        load_model(model, options["layer"], options["pooling"], device=options["device"])
+        for model in options["models"]
+    ]
+    names = [embedder.card.name for embedder in loaded]
+    if len(set(names)) < len(names):
+        names = list(options["models"])
     result = probe(
         sounds,
-        {
-            model: load_model(model, options["layer"], options["pooling"], device=options["device"])
-            for model in options["models"]
-        },
+        dict(zip(names, loaded, strict=True)),
         folds,
         probes=options["probes"] or ("mlp", "logistic", "knn"),
         runs=options["runs"],

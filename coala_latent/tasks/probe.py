@@ -283,7 +283,7 @@ def _cell(result: Mapping[str, Any]) -> str:
     interval = result["interval"]
     return (
         f"{100 * interval['mean']:.1f} "
-        f"[dim]({100 * interval['low']:.1f} .. {100 * interval['high']:.1f})[/dim]"
+        f"[dim]({100 * interval['low']:.0f} .. {100 * interval['high']:.0f})[/dim]"
     )
 
 
