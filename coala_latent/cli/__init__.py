@@ -132,6 +132,13 @@ def encode_command(
             markup=False,
             soft_wrap=True,
         )
+    if summary.other_root:
+        out.print(
+            f"{summary.already_done} sounds count as embedded because the store has their names, "
+            f"from {summary.other_root}; use another store if that is another collection",
+            markup=False,
+            soft_wrap=True,
+        )
     if as_json:
         click.echo(json.dumps(summary.to_dict(), indent=2))
     else:

@@ -124,8 +124,8 @@ class _Agenda:
     def __init__(self, channels: int, sample_rate: int) -> None:
         self._shape = (channels, BLOCK_SECONDS * sample_rate)
         self._sample_rate = sample_rate
-        self._times = np.zeros(0)
-        self._forces = np.zeros((channels, 0))
+        self._times: Float64Array = np.zeros(0)
+        self._forces: Float64Array = np.zeros((channels, 0))
         self._start = 0.0
 
     @property

@@ -154,7 +154,7 @@ def _choose(sources: Sequence[Path], forgotten: Collection[str]) -> tuple[list[_
                     places[record.path] = (number, line)
                 elif held is not None and record.rank == held_rank:
                     twins.append((held, (number, line)))
-    masks = [np.zeros(len(lines), dtype=bool) for lines in ranks]
+    masks: list[_Mask] = [np.zeros(len(lines), dtype=np.bool_) for lines in ranks]
     for number, line in places.values():
         masks[number][line] = True
     return masks, twins

@@ -128,6 +128,7 @@ class StoreWriter:
                         self._done[record.path] = record
             created.append(header.created)
             metadata.update(header.metadata)
+        self._metadata = dict(metadata)
         metadata.update(self._header.metadata)
         self._header = replace(self._header, created=min(created), metadata=metadata)
         parts = part_paths(self.path)
@@ -144,6 +145,11 @@ class StoreWriter:
         ``first_row`` counts in the part that holds the rows until `close` has merged it.
         """
         return MappingProxyType(self._done)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What an existing store has been keeping; empty for a new one."""
+        return MappingProxyType(self._metadata)
 
     def begin(self, path: str) -> None:
         """Open a file of the corpus.

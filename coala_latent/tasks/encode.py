@@ -35,6 +35,8 @@ class EncodeSummary:
         skipped: ``{"path", "kind", "error"}`` of every file that could not be used, those of
             earlier runs too.
         changed: Files whose size is no longer what it was when they were embedded.
+        other_root: Folder that the store's names were relative to, if not the one given now: equal
+            names then count as done, whichever folder they are in.
     """
 
     output: str
@@ -46,6 +48,7 @@ class EncodeSummary:
     seconds: float = 0.0
     skipped: list[dict[str, str]] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    other_root: str = ""
 
     @property
     def times_real_time(self) -> float:
@@ -65,10 +68,12 @@ class EncodeSummary:
         return result
 
 
-def list_sounds(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
+def list_sounds(inputs: Sequence[Path]) -> tuple[Path, list[tuple[str, Path]]]:
     """Sounds below folders, and files as they are, with their names in the store.
 
-    Names are relative to the folder, or to what several inputs have in common, with ``/``.
+    Returns:
+        The folder, or what several inputs have in common, and the sounds with their names
+        relative to it, with ``/``.
 
     Raises:
         AudioNotFoundError: An input does not exist.
@@ -91,7 +96,7 @@ def list_sounds(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
         )
     root = Path(os.path.commonpath(roots))
     names = {_normal(path).relative_to(root).as_posix(): path for path in found}
-    return sorted(names.items())
+    return root, sorted(names.items())
 
 
 def _normal(path: Path) -> Path:
@@ -128,9 +133,14 @@ def encode(
     index, count = shard
     if not 0 <= index < count:
         raise ConfigError(f"shard {index}/{count}: i must be from 0 to n - 1")
-    sounds = list_sounds(inputs)[index::count]
+    root, sounds = list_sounds(inputs)
+    sounds = sounds[index::count]
     summary = EncodeSummary(output=str(output), files=len(sounds))
-    metadata = {"card": embedder.card.to_dict(), "shard": f"{index}/{count}"}
+    metadata = {
+        "card": embedder.card.to_dict(),
+        "shard": f"{index}/{count}",
+        "root": printable_text(str(root)),
+    }
     began = time.monotonic()
     with StoreWriter(output, embedder.identity(dtype), metadata=metadata) as writer:
         if retry_failed:
@@ -138,6 +148,8 @@ def encode(
         todo = [(name, path) for name, path in sounds if name not in writer.done]
         summary.already_done = len(sounds) - len(todo)
         summary.changed = _changed(sounds, writer)
+        if summary.already_done and writer.metadata.get("root") != metadata["root"]:
+            summary.other_root = str(writer.metadata.get("root", ""))
         _run(todo, embedder, writer, summary, workers, quiet, began)
         for name, _ in sounds:
             record = writer.done.get(name)

@@ -21,6 +21,7 @@ from coala_latent.cli import main
 from coala_latent.embed.corpus import FileDone, FileFailed, FileRows, embed_files
 from coala_latent.errors import AudioNotFoundError, AudioValueError
 from coala_latent.store import merge_stores
+from coala_latent.tasks.encode import encode
 
 MODEL = ("--model", "coala-test")
 RATE = 8000
@@ -456,7 +457,7 @@ def test_a_program_ends_with_an_iterator_still_held(tmp_path):
 
 
 def test_a_very_low_sample_rate_is_framed_piece_by_piece(tmp_path):
-    path = write(tmp_path / "slow.wav", 60_000 / 8, rate=8)  # two hours in 60000 samples
+    path = write(tmp_path / "slow.wav", 600, rate=100)  # ten minutes in 60000 samples
     largest = max(
         len(block.patches)
         for block in load_model("coala-test").file_blocks(path)
@@ -465,3 +466,16 @@ def test_a_very_low_sample_rate_is_framed_piece_by_piece(tmp_path):
     assert largest <= 7  # 262144 samples hold 5.3 patches
     with pytest.raises(AudioValueError):
         load_model("coala-test")(np.zeros(3), 0)
+
+
+def test_equal_names_from_another_folder_are_pointed_out(tmp_path, write_sound):
+    for folder in ("one", "two"):
+        write_sound(f"{folder}/x.wav", seed=len(folder))
+    embedder = load_model("coala-test")
+    output = tmp_path / "out.h5"
+    first = encode([tmp_path / "one"], output, embedder, quiet=True)
+    again = encode([tmp_path / "one"], output, embedder, quiet=True)
+    other = encode([tmp_path / "two"], output, embedder, quiet=True)
+    assert first.other_root == again.other_root == ""
+    assert other.already_done == 1
+    assert other.other_root == str(tmp_path / "one")
