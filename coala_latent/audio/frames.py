@@ -45,8 +45,12 @@ class Framing:
     def __post_init__(self) -> None:
         if min(self.window, self.hop, self.patch, self.patch_hop, self.min_samples) < 1:
             raise ValueError("window, hop, patch, patch_hop and min_samples must be at least 1")
-        if self.patch_hop > self.patch and self.tail == "pad":
-            raise ValueError("patch_hop beyond the patch length would leave samples unheard")
+        if self.pad < 0:
+            raise ValueError("pad must not be negative")
+        if self.tail == "pad" and (self.patch_hop > self.patch or self.hop > self.window):
+            raise ValueError(
+                "hop beyond the window, or patch_hop beyond the patch, would leave samples unheard"
+            )
         if self.pad_mode == "reflect" and self.min_samples <= self.pad:
             raise ValueError("reflection needs more samples than it mirrors")
 

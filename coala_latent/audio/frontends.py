@@ -8,6 +8,7 @@ piece and get the same values.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -45,6 +46,8 @@ class FrontEnd(nn.Module, ABC):
 
     def __init__(self, sample_rate: int, bands: int, framing: Framing, eps: float) -> None:
         super().__init__()
+        if sample_rate < 1 or bands < 1:
+            raise ValueError(f"{sample_rate} Hz and {bands} bands: both must be at least 1")
         self.sample_rate = sample_rate
         self.bands = bands
         self.framing = framing
@@ -85,6 +88,10 @@ class FrontEnd(nn.Module, ABC):
         with torch.autocast(padded.device.type, enabled=False):
             samples = padded if padded.dtype == torch.float64 else padded.float()
             window = self.framing.window
+            if samples.numel() == 0:
+                # The Fourier transform of an empty batch is an error on the CPU.
+                frames = 1 + (samples.shape[-1] - window) // self.framing.hop
+                return samples.new_zeros(*samples.shape[:-1], self.bands, frames)
             flat = samples.reshape(-1, samples.shape[-1])
             spectrum = torch.stft(
                 flat,
@@ -187,7 +194,7 @@ class CoalaStandard(FrontEnd):
 
     Args:
         mean: Per-band mean of the log-mel values of the training set, ``bands`` numbers.
-        std: Per-band standard deviation.
+        std: Per-band standard deviation, above 0.
         patch_hop: Frames between patches.
         patch: Frames in a patch.
         bands: Mel bands.
@@ -211,8 +218,10 @@ class CoalaStandard(FrontEnd):
     ) -> None:
         framing = Framing(window=1024, hop=512, patch=patch, patch_hop=patch_hop)
         super().__init__(sample_rate, bands, framing, eps)
-        self.register_buffer("mean", torch.zeros(bands) if mean is None else torch.tensor(mean))
-        self.register_buffer("std", torch.ones(bands) if std is None else torch.tensor(std))
+        self.register_buffer("mean", _per_band("mean", mean, bands, 0.0))
+        self.register_buffer("std", _per_band("std", std, bands, 1.0))
+        if std is not None and min(std) <= 0:
+            raise ValueError("every std must be above 0")
 
     def scale(self, patches: Tensor, mask: Tensor) -> Tensor:
         """Per-band standardisation; frames without sound become 0."""
@@ -222,6 +231,13 @@ class CoalaStandard(FrontEnd):
     def unit(self, patches: Tensor) -> Tensor:
         """Three standard deviations on either side of the mean, mapped to [0, 1] and clipped."""
         return (patches / 6.0 + 0.5).clamp(0.0, 1.0)
+
+
+def _per_band(name: str, values: list[float] | None, bands: int, default: float) -> Tensor:
+    found = [default] * bands if values is None else [float(value) for value in values]
+    if len(found) != bands or not all(math.isfinite(value) for value in found):
+        raise ValueError(f"{name} must be {bands} finite numbers, one per band")
+    return torch.tensor(found, dtype=torch.float32)
 
 
 def reflect(samples: Tensor, before: int, after: int) -> Tensor:

@@ -7,6 +7,7 @@ do, and every failure is an `AudioError` that names the file.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,15 +18,16 @@ from typing import Literal
 import numpy as np
 import soundfile
 
-from coala_latent.audio.containers import CONTAINER_SUFFIXES, ContainerFile
+from coala_latent.audio.containers import ContainerFile
+from coala_latent.audio.opening import AUDIO_SUFFIXES, check_path, open_file
 from coala_latent.audio.riff import declared_data_shortfall
 from coala_latent.errors import (
     AudioDecodeError,
     AudioEmptyError,
-    AudioFormatError,
     AudioNotFoundError,
     AudioTruncatedError,
     AudioValueError,
+    ConfigError,
 )
 from coala_latent.types import FloatArray, Sound
 
@@ -42,14 +44,6 @@ __all__ = [
 
 Channels = Literal["mean", "first", "keep"]
 
-# fmt: off
-SNDFILE_SUFFIXES = frozenset({
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
-    ".aif", ".aiff", ".aifc", ".au", ".snd", ".w64", ".rf64", ".caf",
-})
-# fmt: on
-AUDIO_SUFFIXES = SNDFILE_SUFFIXES | CONTAINER_SUFFIXES
-
 # Values in one decoded block, all channels together (1 MiB of float32).
 _BLOCK_VALUES = 1 << 18
 # How much may be missing before a file counts as truncated: two mp3 frames, since encoders round
@@ -57,6 +51,12 @@ _BLOCK_VALUES = 1 << 18
 _TOLERANCE_FRAMES = 2304
 _TOLERANCE_SHARE = 0.02
 _TOLERANCE_SECONDS = 0.5
+# No recorder writes rates beyond these; a damaged header of 1 Hz would become years of sound.
+_LOWEST_RATE, _HIGHEST_RATE = 100, 10_000_000
+# More than a page of an ogg holds: 255 packets of 1024 samples.
+_OGG_PAGE_FRAMES = 1 << 18
+# What is decoded at once of a flac that may break off: an error loses all of that.
+_CAREFUL_FRAMES = 4096
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class AudioReader:
 
     Args:
         path: The file.
-        allow_truncated: Accept a file that ends before its header says; otherwise that is an
-            `AudioTruncatedError`.
+        allow_truncated: Accept a file that ends before its header says, or whose samples stop
+            decoding on the way; otherwise that is an `AudioTruncatedError` or
+            `AudioDecodeError`. An ogg declares no length, so one that was cut is a shorter one.
 
     Attributes:
         info: The header.
@@ -110,8 +111,8 @@ class AudioReader:
         self.allow_truncated = allow_truncated
         self.missing = 0
         self.truncated = False
-        _check_path(self.path)
-        self._file = _open(self.path)
+        check_path(self.path)
+        self._file = open_file(self.path)
         try:
             self.info = self._describe()
         except BaseException:
@@ -128,6 +129,10 @@ class AudioReader:
             kind = f"{file.format} {file.subtype}"
             info = AudioInfo(
                 self.path, file.samplerate, file.channels, file.frames, kind, "soundfile"
+            )
+        if not _LOWEST_RATE <= info.sample_rate <= _HIGHEST_RATE:
+            raise AudioDecodeError(
+                self.path, f"its header says {info.sample_rate} Hz", "correct its sample rate"
             )
         if info.frames <= 0:
             raise AudioEmptyError(self.path, "no samples", "remove the file or record it again")
@@ -164,20 +169,34 @@ class AudioReader:
         Raises:
             AudioDecodeError: The bytes do not decode.
             AudioTruncatedError: The file ends too early.
+            AudioValueError: `start` is outside the file, or `frames` negative.
+            ConfigError: `block` is less than 1.
         """
+        if block is not None and block < 1:
+            raise ConfigError(f"a block must have at least 1 sample, not {block}")
         declared = self.info.frames - start
         wanted = declared if frames is None else min(frames, declared)
-        if start < 0 or wanted < 0:
+        if start < 0 or declared < 0:
             raise AudioValueError(
                 self.path,
                 f"sample {start} is outside its {self.info.frames} samples",
                 "ask for a start inside the file",
             )
+        if wanted < 0:
+            raise AudioValueError(self.path, f"{frames} samples were asked for", "ask for some")
         size = block or max(1024, _BLOCK_VALUES // self.info.channels)
-        delivered = 0
+        if self.allow_truncated and self.info.format.startswith("FLAC"):
+            size = min(size, _CAREFUL_FRAMES)
+        delivered, broken = 0, False
         self._seek(start)
-        while delivered < wanted:
-            values = self._read(min(size, wanted - delivered))
+        while delivered < wanted and not broken:
+            try:
+                values = self._read(min(size, wanted - delivered))
+            except AudioDecodeError:
+                if delivered == 0 or not self.allow_truncated:
+                    raise
+                broken = True
+                continue
             if values.shape[1] == 0:
                 break
             delivered += values.shape[1]
@@ -187,6 +206,7 @@ class AudioReader:
                 self.path, "not one sample could be decoded", "the file is damaged; replace it"
             )
         self._check_length(delivered, wanted)
+        self.truncated |= broken
 
     def _seek(self, position: int) -> None:
         if isinstance(self._file, ContainerFile):
@@ -195,15 +215,29 @@ class AudioReader:
         if self._file.tell() != 0:
             # libsndfile's seek in ogg is off by some samples once something was read.
             self._file.close()
-            self._file = _open(self.path)
+            self._file = open_file(self.path)
         if position == 0:
             return
+        if self._file.format == "MP3":
+            self._skip(position)
+            return
+        # Within the last page of an ogg libsndfile's seek lands beside the sample.
+        before = min(position, _OGG_PAGE_FRAMES) if self._file.format == "OGG" else 0
         try:
-            self._file.seek(position)
+            self._file.seek(position - before)
         except soundfile.LibsndfileError as error:
             raise AudioDecodeError(
                 self.path, f"cannot seek: {error.error_string}", "the file is damaged; replace it"
             ) from error
+        self._skip(before)
+
+    def _skip(self, frames: int) -> None:
+        """Decode and forget: after that the next sample is exactly the next."""
+        while frames > 0:
+            skipped = self._read(min(frames, _BLOCK_VALUES // self.info.channels)).shape[1]
+            if skipped == 0:
+                return
+            frames -= skipped
 
     def _read(self, frames: int) -> FloatArray:
         if isinstance(self._file, ContainerFile):
@@ -244,40 +278,6 @@ class AudioReader:
             )
 
 
-def _check_path(path: Path) -> None:
-    if path.is_dir():
-        raise AudioNotFoundError(path, "is a folder", "give a sound file")
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise AudioNotFoundError(path, "no such file", "check the path") from error
-    if not os.access(path, os.R_OK):
-        raise AudioNotFoundError(path, "cannot be read", "check its permissions")
-    if size == 0:
-        raise AudioEmptyError(path, "no bytes", "remove the file or copy it again")
-
-
-def _open(path: Path) -> soundfile.SoundFile | ContainerFile:
-    if path.suffix.lower() == ".raw":
-        raise AudioFormatError(
-            path, "headerless samples", "convert it to wav, which states rate and channels"
-        )
-    try:
-        # As bytes, so that names that are not valid UTF-8 open too.
-        name = os.fsencode(path) if os.name == "posix" else str(path)
-        return soundfile.SoundFile(name)
-    except soundfile.LibsndfileError as error:
-        if path.suffix.lower() in CONTAINER_SUFFIXES:
-            return ContainerFile(path)
-        if path.suffix.lower() in SNDFILE_SUFFIXES:
-            raise AudioDecodeError(
-                path, str(error.error_string), "the file is damaged or is not what its name says"
-            ) from error
-        raise AudioFormatError(
-            path, str(error.error_string), "convert it to wav, flac, ogg or mp3"
-        ) from error
-
-
 def read_audio(
     path: str | os.PathLike[str],
     *,
@@ -297,7 +297,17 @@ def read_audio(
 
     Returns:
         A `Sound` of shape ``(time,)``, or ``(channels, time)`` with ``"keep"``.
+
+    Raises:
+        AudioError: Of the kind that fits; see `AudioReader`. A span that is not in the file is an
+            `AudioValueError`, one without samples an `AudioEmptyError`.
     """
+    if not math.isfinite(start) or not (duration is None or math.isfinite(duration)):
+        raise AudioValueError(
+            str(path),
+            f"start {start} s, duration {duration} s",
+            "give finite times, or no duration",
+        )
     with AudioReader(path, allow_truncated=allow_truncated) as reader:
         rate = reader.info.sample_rate
         frames = None if duration is None else round(duration * rate)
@@ -313,7 +323,13 @@ def read_audio(
 
 
 def mix_channels(samples: FloatArray, channels: Channels) -> FloatArray:
-    """``(channels, time)`` to ``(time,)`` by mean or first channel; unchanged with ``"keep"``."""
+    """``(channels, time)`` to ``(time,)`` by mean or first channel; unchanged with ``"keep"``.
+
+    Raises:
+        ConfigError: `channels` is none of these.
+    """
+    if channels not in ("mean", "first", "keep"):
+        raise ConfigError(f"channels must be mean, first or keep, not {channels!r}")
     if channels == "keep":
         return samples
     if channels == "first" or samples.shape[0] == 1:

@@ -41,7 +41,13 @@ class StreamResampler:
         )
 
     def push(self, samples: FloatArray) -> FloatArray:
-        """``(time,)`` float32 in, what can already be said of the output out."""
+        """``(time,)`` float32 in, what can already be said of the output out.
+
+        Raises:
+            AudioValueError: Not one-dimensional.
+        """
+        if np.ndim(samples) != 1:
+            raise AudioValueError("resampler", f"shape {np.shape(samples)}", "mix to (time,) first")
         samples = np.ascontiguousarray(samples, dtype=np.float32)
         return samples if self._stream is None else self._stream.resample_chunk(samples)
 
@@ -59,6 +65,9 @@ def resample(samples: FloatArray, source_rate: int, target_rate: int) -> FloatAr
 
 def resample_on_device(waveform: torch.Tensor, source_rate: int, target_rate: int) -> torch.Tensor:
     """Resample ``(..., time)`` on the tensor's device, differentiably (torchaudio).
+
+    Meant for rates with a large common divisor, as all usual ones have: between 44 101 and
+    22 000 Hz torchaudio's kernel alone takes a minute and gigabytes.
 
     Raises:
         DependencyError: torchaudio cannot be loaded beside this build of torch.

@@ -52,6 +52,10 @@ def join_halves(content, rng, made):
     return content[: len(content) // 2] + other[len(other) // 2 :]
 
 
+def repeat(content, rng, made):
+    return content + content[: rng.integers(1, len(content))]
+
+
 def noise(content, rng, made):
     return rng.bytes(int(rng.integers(1, 5000)))
 
@@ -69,7 +73,7 @@ def keep_header(content, rng, made):
 
 
 DAMAGES = (
-    *(cut, overwrite, overwrite_header, insert, join_halves),
+    *(cut, overwrite, overwrite_header, insert, join_halves, repeat),
     *(noise, nothing, other_format, keep_header),
 )
 

@@ -48,11 +48,27 @@ def test_gradient_reaches_every_heard_sample(kind):
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize(
     "sound",
-    [torch.zeros(1), torch.zeros(60000), torch.ones(60000), torch.ones(60000).sign() * 1e-30],
-    ids=["one sample", "silence", "DC", "denormal"],
+    [
+        torch.zeros(1),
+        torch.zeros(60000),
+        torch.ones(60000),
+        torch.full((60000,), 1e-30),
+        torch.sin(torch.arange(60000.0)).sign(),
+        100 * torch.sin(torch.arange(60000.0)),
+    ],
+    ids=["one sample", "silence", "DC", "denormal", "clipped", "far too loud"],
 )
-def test_hard_sounds_are_finite(kind, sound):
-    assert torch.isfinite(kind()(sound)).all()
+def test_hard_sounds_are_finite_and_so_is_their_gradient(kind, sound):
+    sound = sound.clone().requires_grad_()
+    patches = kind()(sound)
+    assert torch.isfinite(patches).all()
+    patches.sum().backward()
+    assert torch.isfinite(sound.grad).all()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_an_empty_batch_stays_empty(kind):
+    assert kind()(torch.zeros(0, 60000)).shape == (0, *kind()(torch.zeros(60000)).shape)
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -68,7 +84,9 @@ def test_autocast_does_not_touch_the_spectrum(kind, rng):
 def test_double_precision_stays_double(rng):
     sound = torch.from_numpy(rng.normal(0, 0.1, 50000))
     front_end = CoalaStandard().double()
-    assert front_end(sound).dtype == torch.float64
+    found = front_end(sound)
+    assert found.dtype == torch.float64
+    assert torch.allclose(found.float(), CoalaStandard()(sound.float()), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -99,6 +117,39 @@ def test_what_follows_does_not_change_earlier_patches():
     front_end, sound = CoalaStandard(), 0.1 * torch.randn(150000)
     shorter = front_end(sound[:110000])
     assert torch.allclose(front_end(sound)[:2], shorter[:2], atol=1e-6)
+
+
+def test_trailing_silence_leaves_complete_patches_alone():
+    front_end, sound = CoalaStandard(), 0.1 * torch.randn(120000)
+    complete = int(front_end.patch_mask(120000).all(1).sum())
+    longer = front_end(torch.cat([sound, torch.zeros(90000)]))
+    assert complete == 2
+    assert torch.allclose(longer[:complete], front_end(sound)[:complete], atol=1e-6)
+
+
+def test_one_sample_more_than_a_patch_begins_a_second_one():
+    front_end = CoalaStandard()
+    full = front_end.framing.patch_samples
+    for samples, patches, heard in ((1, 1, 1), (full - 1, 1, 96), (full, 1, 96), (full + 1, 2, 97)):
+        assert front_end(torch.ones(samples)).shape == (patches, 96, 96)
+        assert front_end.patch_mask(samples).sum() == heard
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            {"mean": [0.0]},
+            {"mean": [[0.0] * 96]},
+            {"std": [1.0] * 95 + [0.0]},
+            {"std": [-1.0] * 96},
+        ),
+        *({"std": [float("nan")] * 96}, {"sample_rate": 0}, {"bands": 0}, {"patch_hop": 97}),
+    ],
+)
+def test_settings_that_would_give_nonsense(settings):
+    with pytest.raises((ValueError, TypeError)):
+        CoalaStandard(**settings)
 
 
 def test_unit_is_between_0_and_1():

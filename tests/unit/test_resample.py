@@ -46,6 +46,19 @@ def test_what_does_not_fit_is_removed_not_folded():
     assert np.abs(resample(sine(15000, 48000), 48000, 22000)[500:-500]).max() < 1e-4
 
 
+def test_an_impulse_stays_where_it_was():
+    samples = np.zeros(44100, np.float32)
+    samples[22050] = 1
+    assert np.argmax(resample(samples, 44100, 22000)) == 11000
+    assert resample_on_device(torch.from_numpy(samples), 44100, 22000).argmax() == 11000
+
+
+@pytest.mark.parametrize("target", [22000, 44100])
+def test_channels_are_not_taken_for_samples(target):
+    with pytest.raises(AudioValueError, match=r"\(2, 100\)"):
+        resample(np.zeros((2, 100), np.float32), 44100, target)
+
+
 def test_equal_rates_are_the_identity(rng):
     samples = rng.normal(0, 1, 999).astype(np.float32)
     assert np.array_equal(resample(samples, 22000, 22000), samples)
