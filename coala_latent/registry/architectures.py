@@ -37,7 +37,7 @@ def build_front_end(name: str, **settings: Any) -> FrontEnd:
         raise ConfigError(f"no front end {name!r}; there are {', '.join(sorted(FRONT_ENDS))}")
     try:
         return FRONT_ENDS[name](**settings)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"front end {name}: {error}") from error
 
 
@@ -78,7 +78,8 @@ def build_module(
         raise ConfigError(
             f"no architecture {architecture!r}; there are {', '.join(sorted(ARCHITECTURES))}"
         )
+    heard = build_front_end(**front_end)
     try:
-        return ARCHITECTURES[architecture](build_front_end(**front_end), **sizes)
-    except TypeError as error:
+        return ARCHITECTURES[architecture](heard, **sizes)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"architecture {architecture}: {error}") from error

@@ -10,9 +10,20 @@ from typing import Any, Literal
 
 from coala_latent.errors import WeightsError
 
-__all__ = ["CARD_VERSION", "Card", "read_card"]
+__all__ = ["CARD_VERSION", "Card", "is_plain_name", "read_card"]
 
 CARD_VERSION = 1
+
+_KINDS: dict[type, tuple[str, ...]] = {
+    str: (
+        *("name", "architecture", "description", "default_layer", "short", "drops"),
+        *("paper", "project", "licence", "weights", "sha256"),
+    ),
+    dict: ("front_end", "sizes", "layers", "training"),
+    int: ("sample_rate", "min_samples"),
+    float: ("hop_seconds", "window_seconds"),
+    list: ("vocabulary",),
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +41,8 @@ class Card:
         default_layer: The layer embedded unless another is named.
         hop_seconds: Seconds between rows.
         window_seconds: Seconds one row is computed from.
-        min_samples: Shortest sound that is embedded without being extended, at `sample_rate`.
-        short: What happens to shorter ones: ``"pad"``, ``"tile"`` or ``"error"``.
+        min_samples: Samples of one patch, at `sample_rate`.
+        short: What happens to shorter sounds: ``"pad"``, ``"tile"`` or ``"error"``.
         drops: What of a sound is not heard; empty when every sample is.
         paper: Reference.
         project: The original project.
@@ -68,15 +79,20 @@ class Card:
         return {"card_version": CARD_VERSION, **asdict(self), "vocabulary": list(self.vocabulary)}
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a model or weights file can have that name: no path, not hidden, not too long."""
+    return 0 < len(name) <= 200 and not name.startswith(".") and not set(name) & set("/\\\0")
+
+
 def read_card(path: Path) -> Card:
     """Read a card from JSON.
 
     Raises:
-        WeightsError: The file is missing or not a card.
+        WeightsError: The file is missing, not a card, or contradicts itself.
     """
     try:
         values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not a readable model card: {error}") from error
     if not isinstance(values, dict) or values.pop("card_version", None) != CARD_VERSION:
         raise WeightsError(f"{path}: not a model card of version {CARD_VERSION} (update the card)")
@@ -84,6 +100,28 @@ def read_card(path: Path) -> Card:
     if unknown := sorted(set(values) - known):
         raise WeightsError(f"{path}: unknown entries {', '.join(unknown)} in the model card")
     try:
-        return Card(**{**values, "vocabulary": tuple(values.get("vocabulary", ()))})
+        card = Card(**{**values, "vocabulary": tuple(values.get("vocabulary", ()))})
     except TypeError as error:
         raise WeightsError(f"{path}: incomplete model card: {error}") from error
+    if problem := _problem(values, card):
+        raise WeightsError(f"{path}: {problem} in the model card (get it again, or correct it)")
+    return card
+
+
+def _problem(values: Mapping[str, Any], card: Card) -> str:
+    for kind, names in _KINDS.items():
+        allowed = (int, float) if kind is float else kind
+        for name in names:
+            if name in values and not isinstance(values[name], allowed):
+                return f"{name} is {values[name]!r}, not of type {kind.__name__},"
+    if not isinstance(card.front_end.get("name"), str):
+        return "front_end has no name"
+    if not is_plain_name(card.weights):
+        return f"weights is {card.weights!r}, not the name of a file beside the card,"
+    if card.default_layer not in card.layers:
+        return f"default_layer {card.default_layer!r} is none of the layers"
+    if card.short not in ("pad", "tile", "error"):
+        return f"short is {card.short!r}"
+    if not all(isinstance(word, str) for word in card.vocabulary):
+        return "vocabulary holds more than words"
+    return ""

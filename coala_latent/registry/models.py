@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from coala_latent.errors import ModelNotFoundError, WeightsError
+from coala_latent.errors import ConfigError, ModelNotFoundError, WeightsError
 from coala_latent.registry.architectures import build_front_end, build_module
-from coala_latent.registry.card import Card, read_card
+from coala_latent.registry.card import Card, is_plain_name, read_card
 from coala_latent.weights import file_sha256, load_into, read_weights, write_json, write_weights
 
 __all__ = [
@@ -136,10 +136,11 @@ def _locate(model: str | os.PathLike[str]) -> tuple[Card, Path | None]:
     if isinstance(model, str) and model in tests:
         return tests[model], None
     shipped = saved_models_folder() / f"{os.fspath(model)}.json"
-    if isinstance(model, str) and Path(model).name == model and shipped.is_file():
+    if isinstance(model, str) and is_plain_name(model) and shipped.is_file():
         return read_card(shipped), shipped.parent
     path = Path(model)
-    if path.suffix in (".safetensors", ".json") and path.is_file():
+    # Path.is_file raises on names that are too long.
+    if path.suffix in (".safetensors", ".json") and os.path.isfile(path):  # noqa: PTH113
         beside = path.with_suffix(".json")
         if not beside.is_file():
             raise WeightsError(f"{path}: its card {beside.name} is not beside it (copy both files)")
@@ -161,16 +162,31 @@ def build_model(model: str | os.PathLike[str]) -> tuple[nn.Module, Card]:
 
     Raises:
         ModelNotFoundError: No such model.
-        WeightsError: The weights are damaged, not the card's, or do not fit.
+        WeightsError: The card or the weights are damaged or do not fit each other.
+        ConfigError: The card names parts or sizes that do not exist.
     """
     card, folder = _locate(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed, which would seed the caller's GPUs too.
+        torch.default_generator.manual_seed(0)
         module = build_module(card.architecture, card.front_end, card.sizes)
+    _check_card(card, module)
     if folder is not None:
         _load_checked(module, card, folder / card.weights)
     module.card = card  # type: ignore[assignment]
     return module.eval(), card
+
+
+def _check_card(card: Card, module: Any) -> None:
+    """A card that says otherwise than its module would mislead whoever reads it."""
+    tags = card.sizes.get("tags")
+    for what, said, true in (
+        ("sample_rate", card.sample_rate, module.front_end.sample_rate),
+        ("layers", set(card.layers), set(module.network.layers)),
+        ("length of the vocabulary", len(card.vocabulary) or tags, tags),
+    ):
+        if said != true:
+            raise WeightsError(f"card of {card.name}: {what} is {said}, the model has {true}")
 
 
 def load_checkpoint(module: nn.Module, path: Path) -> None:
@@ -201,7 +217,12 @@ def save_model(module: nn.Module, card: Card, folder: Path) -> Card:
 
     Returns:
         The card with weights file and hash filled in.
+
+    Raises:
+        ConfigError: The card's name cannot be a file's name.
     """
+    if not is_plain_name(card.name):
+        raise ConfigError(f"a model cannot be named {card.name!r} (its files are named after it)")
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{card.name}.safetensors"
     digest = write_weights(folder / name, module.state_dict(), {"model": card.name})

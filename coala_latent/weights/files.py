@@ -52,7 +52,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         WeightsError: The file is missing, damaged, or holds anything but tensors.
     """
     file = Path(path)
-    if not file.is_file():
+    if not os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises on names that are too long
         raise WeightsError(f"{file}: no such weights file (check the path)")
     try:
         if file.suffix == ".safetensors":
@@ -60,6 +60,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # torch goes on with how to run the file's code all the same.
+        reason = reason.split(". This file can still be loaded")[0]
         raise WeightsError(
             f"{file}: not a readable weights file: {reason} (only safetensors and plain "
             "state dictionaries are read, and no code in them is run)"
@@ -97,7 +99,10 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], source: str | Pa
             f"{source}: weights do not fit {type(module).__name__}: {'; '.join(problems)} "
             "(is it a checkpoint of another model or of other sizes?)"
         )
-    module.load_state_dict(dict(weights))
+    try:
+        module.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise WeightsError(f"{source}: {error} (save plain, dense tensors)") from error
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -107,7 +112,11 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[s
         The file's SHA-256.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    # Copies, because safetensors refuses tensors that share memory, as tied weights do.
+    contiguous = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in weights.items()
+    }
     try:
         # Not safetensors' own file writing, which makes files that only their owner may read.
         temporary.write_bytes(save(contiguous, dict(metadata)))

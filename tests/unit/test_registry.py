@@ -28,10 +28,36 @@ def test_unknown_names_suggest_close_ones():
         model_card("coala_tset")
 
 
-@pytest.mark.parametrize("name", ["", "../coala-esc10", "/etc/passwd", "coala-esc10.json", "a/b"])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "../coala-esc10", "/etc/passwd", "coala-esc10.json", "a/b", "a\0b", "x" * 5000],
+)
 def test_names_are_no_paths(name):
     with pytest.raises(ModelNotFoundError):
         model_card(name)
+
+
+@pytest.mark.parametrize("name", ["", "../out", "/out", "a/b", "..", ".hidden", "a\0b", "x" * 300])
+def test_a_model_is_only_saved_into_its_folder(tmp_path, name):
+    module, card = build_model("coala-test")
+    with pytest.raises(ConfigError, match="cannot be named"):
+        save_model(module, replace(card, name=name), tmp_path / "models")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_cards_tell_the_truth(name):
+    module, card = build_model(name)
+    assert card == model_card(name) == module.card
+    assert card.default_layer in card.layers
+    assert not module.training
+    sound = 0.1 * torch.randn(2 * card.min_samples)
+    for layer, size in card.layers.items():
+        embedding = load_model(name, layer)(sound, card.sample_rate)
+        assert embedding.dim == size
+    assert embedding.end[0] - embedding.start[0] <= card.window_seconds + 1e-9
+    if len(embedding) > 2:
+        assert embedding.start[2] - embedding.start[1] == pytest.approx(card.hop_seconds)
 
 
 def test_a_saved_model_is_the_same_model(saved):
@@ -73,6 +99,24 @@ def test_both_files_are_needed(saved):
         ({"card_version": 99}, "version"),
         ({"surprise": 1}, "surprise"),
         ({"name": None}, "name"),
+        ({"name": ["mine"]}, "name"),
+        ({"weights": None}, "weights"),
+        ({"weights": 5}, "weights"),
+        ({"weights": ""}, "weights"),
+        ({"sha256": 5}, "sha256"),
+        ({"sizes": [4]}, "sizes"),
+        ({"sizes": {"channels": -1, "tags": 5}}, "coala"),
+        ({"sizes": {"channels": 10**12, "tags": 5}}, "coala"),
+        ({"front_end": {}}, "front_end"),
+        ({"front_end": {"name": "coala_standard", "sample_rate": 0}}, "0 Hz"),
+        ({"layers": 5}, "layers"),
+        ({"layers": {"z": 36}}, "layers"),
+        ({"default_layer": "conv9"}, "conv9"),
+        ({"short": "guess"}, "guess"),
+        ({"sample_rate": 8000}, "8000"),
+        ({"vocabulary": "abcde"}, "vocabulary"),
+        ({"vocabulary": [1, 2, 3, 4, 5]}, "vocabulary"),
+        ({"vocabulary": ["one"]}, "vocabulary"),
         ({"weights": "../../outside.safetensors"}, "weights"),
         ({"weights": "/outside.safetensors"}, "weights"),
         ({"front_end": {"name": "nonsense"}}, "front end"),
@@ -89,7 +133,16 @@ def test_cards_that_cannot_be_used(saved, change, message):
         build_model(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '"card"'])
+def test_weights_outside_the_cards_folder_are_not_read(saved):
+    path, _, card = saved
+    (path.parent / "inner").mkdir()
+    inner = path.parent / "inner" / "mine.json"
+    inner.write_text(json.dumps({**card.to_dict(), "weights": "../mine.safetensors"}))
+    with pytest.raises(WeightsError, match="beside the card"):
+        build_model(inner)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '"card"', "[" * 100000])
 def test_no_card_at_all(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(WeightsError, match=r"x\.json"):
@@ -102,6 +155,21 @@ def test_building_leaves_the_callers_random_state_alone():
     torch.manual_seed(5)
     build_model("coala-test")
     assert torch.rand(3).equal(expected)
+
+
+def test_building_does_not_seed_the_callers_gpus(monkeypatch):
+    def refuse(seed):
+        raise AssertionError("the random state of every GPU was set")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    build_model("coala-test")
+
+
+def test_models_are_built_on_the_cpu_whatever_the_default_device():
+    expected = build_model("coala-test")[0].state_dict()
+    with torch.device("meta"):
+        found = build_model("coala-test")[0].state_dict()
+    assert all(value.equal(expected[name]) for name, value in found.items())
 
 
 def test_test_models_are_always_the_same():

@@ -75,6 +75,41 @@ def test_damaged_files(tmp_path, module, name, rng):
             read_weights(path)
 
 
+@pytest.mark.filterwarnings("ignore:.*pickle protocol.*:UserWarning")
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_bytes_overwritten_at_random(tmp_path, module, kind, rng):
+    """Sizes and offsets in the file are lies then; none may crash, hang or be believed."""
+    path = tmp_path / ("x.safetensors" if kind == "safetensors" else "x.pt")
+    if kind == "safetensors":
+        write_weights(path, module.state_dict(), {})
+    else:
+        torch.save(module.state_dict(), path, _use_new_zipfile_serialization=kind == "zip")
+    content, refused = path.read_bytes(), 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        for where in rng.integers(0, len(damaged), rng.integers(1, 20)):
+            damaged[where] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            read_weights(path)
+        except WeightsError:
+            refused += 1
+    assert refused > 75
+
+
+def test_a_whole_module_is_refused_without_advice_to_run_it(tmp_path, module):
+    torch.save(module, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match="no code in them is run") as caught:
+        read_weights(tmp_path / "x.pt")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000 + ".pt", "x\0.pt", ""])
+def test_paths_that_lead_nowhere(tmp_path, name):
+    with pytest.raises(WeightsError, match="no such weights file"):
+        read_weights(tmp_path / name)
+
+
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"a": 1}, torch.zeros(3)])
 def test_anything_but_named_tensors_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "x.pt")
@@ -88,6 +123,22 @@ def test_weights_that_do_not_fit_say_where(module):
     weights["extra"] = weights.pop("0.bias")
     with pytest.raises(WeightsError, match=r"(?s)0\.bias.*extra.*\(5, 3\).*\(4, 3\)"):
         load_into(module, weights, "x.pt")
+
+
+def test_weights_that_cannot_be_copied(module):
+    weights = {**module.state_dict(), "0.weight": torch.zeros(4, 3).to_sparse()}
+    with pytest.raises(WeightsError, match=r"(?s)x\.pt.*0\.weight"):
+        load_into(module, weights, "x.pt")
+
+
+def test_tied_and_transposed_weights_are_written(tmp_path, module):
+    weight = module[0].weight
+    path = tmp_path / "x.safetensors"
+    write_weights(path, {"a": weight, "b": weight, "c": weight.T}, {})
+    found = read_weights(path)
+    assert found["a"].equal(weight)
+    assert found["b"].equal(weight)
+    assert found["c"].equal(weight.T)
 
 
 def test_written_weights_are_whole_and_hashed(tmp_path, module):
@@ -104,3 +155,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_json(tmp_path / "x.json", {"a": object()})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_failed_write_of_weights_leaves_the_old_file(tmp_path, module):
+    path = tmp_path / "x.safetensors"
+    digest = write_weights(path, module.state_dict(), {})
+    with pytest.raises(TypeError):
+        write_weights(path, module.state_dict(), {"model": 5})
+    assert file_sha256(path) == digest
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
