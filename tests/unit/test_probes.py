@@ -289,10 +289,7 @@ def test_grouped_folds_are_balanced_and_repeat_with_their_seed():
     groups = np.arange(N) // 8 * 4 + np.arange(N) % 4  # 10 sources a class, 2 clips each
     first, again, other = (grouped_folds(LABELS, groups, 5, seed=s) for s in (0, 0, 1))
     for fold in first:
-        counts = np.unique(LABELS[fold.test], return_counts=True)[1]
-        # scikit-learn before 1.8 balances shuffled groups less well, by a group at most.
-        assert counts.sum() == 16
-        assert np.abs(counts - 4).max() <= 2
+        assert np.unique(LABELS[fold.test], return_counts=True)[1].tolist() == [4, 4, 4, 4]
     assert all(np.array_equal(a.test, b.test) for a, b in zip(first, again, strict=True))
     assert not all(np.array_equal(a.test, b.test) for a, b in zip(first, other, strict=True))
 
