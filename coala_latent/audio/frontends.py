@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +22,7 @@ from coala_latent.audio.coala_scaler import OFFSET, SCALE
 from coala_latent.audio.frames import Framing
 from coala_latent.audio.mel import slaney_mel_filters
 
-__all__ = ["CoalaLegacy", "CoalaStandard", "FrontEnd", "reflect"]
+__all__ = ["CoalaFrontEnd", "CoalaLegacy", "CoalaStandard", "FrontEnd", "reflect"]
 
 COALA_RATE = 22000
 COALA_BANDS = 96
@@ -32,29 +35,43 @@ class FrontEnd(nn.Module, ABC):
 
     Args:
         sample_rate: Rate of the waveforms it takes, in Hz.
-        bands: Mel bands.
+        filters: Mel filter bank ``(bands, n_fft // 2 + 1)``; frames are extended with zeros to
+            ``n_fft`` where the window is shorter.
         framing: Frames and patches.
-        eps: Added to the mel magnitudes before the natural logarithm.
+        power: Exponent of the magnitudes that the filters weight: 1 or 2.
 
     Shape:
         - Input: ``(batch, time)`` or ``(time,)``, float, nominally in [-1, 1].
-        - Output: ``(batch, patches, bands, frames)``, or without ``batch`` for a single waveform.
+        - Output: ``(batch, patches, *patch_shape)``, or without ``batch`` for a single waveform;
+          `patch_shape` is ``(bands, frames)`` unless a network wants it otherwise.
     """
 
     window: Tensor
     mel_filters: Tensor
 
-    def __init__(self, sample_rate: int, bands: int, framing: Framing, eps: float) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        filters: npt.NDArray[np.float32],
+        framing: Framing,
+        power: Literal[1, 2] = 1,
+    ) -> None:
         super().__init__()
-        if sample_rate < 1 or bands < 1:
-            raise ValueError(f"{sample_rate} Hz and {bands} bands: both must be at least 1")
         self.sample_rate = sample_rate
-        self.bands = bands
+        self.bands = len(filters)
+        self.n_fft = 2 * (filters.shape[1] - 1)
         self.framing = framing
-        self.eps = eps
-        filters = slaney_mel_filters(sample_rate, framing.window, bands)
-        self.register_buffer("window", torch.hann_window(framing.window), persistent=False)
+        self.power = power
+        if self.n_fft < framing.window:
+            raise ValueError(f"a window of {framing.window} samples needs a larger transform")
+        window = F.pad(torch.hann_window(framing.window), (0, self.n_fft - framing.window))
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("mel_filters", torch.from_numpy(filters), persistent=False)
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """Shape of one patch as `scale` returns it."""
+        return self.bands, self.framing.patch
 
     def extra_repr(self) -> str:
         """One line for `print`."""
@@ -94,15 +111,20 @@ class FrontEnd(nn.Module, ABC):
                 return samples.new_zeros(*samples.shape[:-1], self.bands, frames)
             flat = samples.reshape(-1, samples.shape[-1])
             spectrum = torch.stft(
-                flat,
-                n_fft=window,
+                F.pad(flat, (0, self.n_fft - window)),
+                n_fft=self.n_fft,
                 hop_length=self.framing.hop,
                 window=self.window.to(samples.dtype),
                 center=False,
                 return_complex=True,
             )
-            mel = self.mel_filters.to(samples.dtype) @ spectrum.abs()
-            return (mel + self.eps).log().reshape(*samples.shape[:-1], *mel.shape[-2:])
+            magnitude = spectrum.abs() if self.power == 1 else spectrum.abs().square()
+            mel = self.mel_filters.to(samples.dtype) @ magnitude
+            return self.compress(mel).reshape(*samples.shape[:-1], *mel.shape[-2:])
+
+    @abstractmethod
+    def compress(self, mel: Tensor) -> Tensor:
+        """The logarithm of ``(..., bands, frames)`` mel magnitudes."""
 
     def patches(self, frames: Tensor) -> Tensor:
         """Cut ``(..., bands, frames)`` into ``(..., patches, bands, patch)``."""
@@ -126,14 +148,41 @@ class FrontEnd(nn.Module, ABC):
 
     @abstractmethod
     def scale(self, patches: Tensor, mask: Tensor) -> Tensor:
-        """Scale ``(..., patches, bands, patch)``; frames outside the mask become the fill value."""
+        """Scale ``(..., patches, bands, patch)``; frames outside the mask become the fill value.
+
+        Returns:
+            ``(..., patches, *patch_shape)``.
+        """
+
+
+class CoalaFrontEnd(FrontEnd):
+    """Natural logarithm of Slaney mel magnitudes, and patches that autoencoders can target.
+
+    Args:
+        sample_rate: In Hz.
+        bands: Mel bands.
+        framing: Frames and patches.
+        eps: Added to the mel magnitudes before the logarithm.
+    """
+
+    def __init__(self, sample_rate: int, bands: int, framing: Framing, eps: float) -> None:
+        if sample_rate < 1 or bands < 1:
+            raise ValueError(f"{sample_rate} Hz and {bands} bands: both must be at least 1")
+        super().__init__(
+            sample_rate, slaney_mel_filters(sample_rate, framing.window, bands), framing
+        )
+        self.eps = eps
+
+    def compress(self, mel: Tensor) -> Tensor:
+        """Natural logarithm above a floor."""
+        return (mel + self.eps).log()
 
     @abstractmethod
     def unit(self, patches: Tensor) -> Tensor:
         """Scaled patches as reconstruction targets in [0, 1]."""
 
 
-class CoalaLegacy(FrontEnd):
+class CoalaLegacy(CoalaFrontEnd):
     """The original COALA front end, for checkpoints that were trained with it.
 
     Sounds up to 10 s are extended with zeros to 10 s; longer ones are used as they are. Frames are
@@ -185,7 +234,7 @@ class CoalaLegacy(FrontEnd):
         return patches.clamp(min=0.0)
 
 
-class CoalaStandard(FrontEnd):
+class CoalaStandard(CoalaFrontEnd):
     """Log-mel patches with per-band standardisation; every sample is heard, nothing is invented.
 
     Frames begin with the sound. The last frame and the last patch are completed with zeros, and

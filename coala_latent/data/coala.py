@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from coala_latent.audio.frontends import CoalaStandard, FrontEnd
+from coala_latent.audio.frontends import CoalaStandard, CoalaFrontEnd
 from coala_latent.data.sources import SoundSource
 from coala_latent.data.spectrograms import (
     ClipSet,
@@ -48,7 +48,7 @@ class TaggedPatches(lightning.LightningDataModule):
     def __init__(
         self,
         source: SoundSource,
-        front_end: FrontEnd,
+        front_end: CoalaFrontEnd,
         *,
         batch_size: int = 64,
         crops: int = 1,

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 from rich.progress import track
 
-from coala_latent.audio.frontends import FrontEnd
+from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.audio.io import check_finite, find_audio, read_audio
 from coala_latent.data.builtin import builtin_clips
 from coala_latent.data.spectrograms import TaggedClip, log_mel_frames
@@ -31,7 +31,7 @@ _ESC_NAME = re.compile(r"(?P<fold>\d+)-(?P<source>\d+)-(?P<take>[A-Za-z]+)(-\d+)
 class SoundSource(Protocol):
     """Where tagged sounds come from."""
 
-    def clips(self, front_end: FrontEnd, quiet: bool = False) -> list[TaggedClip]:
+    def clips(self, front_end: CoalaFrontEnd, quiet: bool = False) -> list[TaggedClip]:
         """Make or read the sounds and analyse them; a progress bar unless `quiet`."""
 
     def describe(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class BuiltinSounds:
         self.duration = duration
         self.seed = seed
 
-    def clips(self, front_end: FrontEnd, quiet: bool = False) -> list[TaggedClip]:
+    def clips(self, front_end: CoalaFrontEnd, quiet: bool = False) -> list[TaggedClip]:
         """Synthesise and analyse every clip."""
         clips = builtin_clips(
             self.takes, self.clips_per_take, self.duration, front_end.sample_rate, self.seed
@@ -131,7 +131,7 @@ class TaggedFolder:
             if folds[path] != str(self.fold) and _esc_part(path, "source") not in tested
         ]
 
-    def clips(self, front_end: FrontEnd, quiet: bool = False) -> list[TaggedClip]:
+    def clips(self, front_end: CoalaFrontEnd, quiet: bool = False) -> list[TaggedClip]:
         """Decode and analyse every file.
 
         Raises:
@@ -145,7 +145,7 @@ class TaggedFolder:
             raise DataError(f"{self.root}: none of its sound files can be read")
         return clips
 
-    def _readable(self, front_end: FrontEnd, quiet: bool) -> Iterator[TaggedClip]:
+    def _readable(self, front_end: CoalaFrontEnd, quiet: bool) -> Iterator[TaggedClip]:
         self.skipped = []
         for path in _track(self.files(), "Reading sounds", quiet):
             try:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from coala_latent.audio.frames import Framing
-from coala_latent.audio.frontends import FrontEnd
+from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.audio.resample import resample
 from coala_latent.errors import ConfigError, DataError
 from coala_latent.types import FloatArray, Sound
@@ -81,7 +81,7 @@ class PatchBatch(NamedTuple):
     clip: Tensor
 
 
-def log_mel_frames(sound: Sound, front_end: FrontEnd) -> FloatArray:
+def log_mel_frames(sound: Sound, front_end: CoalaFrontEnd) -> FloatArray:
     """Log-mel frames ``(bands, frames)`` of a mono sound of any rate."""
     samples = resample(sound.samples, sound.sample_rate, front_end.sample_rate)
     with torch.inference_mode():

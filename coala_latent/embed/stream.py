@@ -210,7 +210,7 @@ class PatchStream:
         return self.front_end.scale(cut, mask)
 
     def _no_patches(self) -> Tensor:
-        return torch.zeros(0, self.front_end.bands, self._framing.patch, device=self._device)
+        return torch.zeros(0, *self.front_end.patch_shape, device=self._device)
 
     def _block(self, patches: Tensor) -> PatchBlock:
         rate = self.front_end.sample_rate

@@ -10,13 +10,14 @@ embedding 128 * 3 * 3 = 1152.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from coala_latent.audio.frontends import FrontEnd
+from coala_latent.audio.frontends import CoalaFrontEnd
+from coala_latent.models.layered import Layered, Step
 
 __all__ = [
     "CNN",
@@ -73,8 +74,8 @@ def _convolution_stack(channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, Flatten())
 
 
-class _Layered(nn.Module, ABC):
-    """A convolution stack and a head, which can be run until a layer or resumed from one."""
+class _PatchEncoder(Layered):
+    """A convolution stack and a head on the embedding."""
 
     head: str
 
@@ -84,28 +85,15 @@ class _Layered(nn.Module, ABC):
     @abstractmethod
     def _head(self, z: Tensor) -> Tensor: ...
 
-    @property
-    def layers(self) -> tuple[str, ...]:
+    def steps(self) -> dict[str, Step]:
         """``conv1`` .. ``conv5`` (after the ReLU), ``z``, and the head's output."""
-        return (*(f"conv{block + 1}" for block in range(BLOCKS)), "z", self.head)
-
-    def _cut(self, layer: str) -> int:
-        if layer not in self.layers:
-            raise KeyError(f"no layer {layer!r}; there are {', '.join(self.layers)}")
-        return 4 * BLOCKS + 1 if layer == "z" else 4 * self.layers.index(layer) + 3
-
-    def until(self, x: Tensor, layer: str) -> Tensor:
-        """Activations at `layer` of patches ``(batch, 1, 96, 96)``."""
-        if layer == self.head:
-            return self.forward(x)[1]
-        hidden: Tensor = self._stack()[: self._cut(layer)](x)
-        return hidden
-
-    def resume(self, hidden: Tensor, layer: str) -> Tensor:
-        """The head's output from activations at `layer`."""
-        if layer == self.head:
-            return hidden
-        return self._head(self._stack()[self._cut(layer) :](hidden))
+        stack = self._stack()
+        blocks: dict[str, Step] = {
+            # A block ends with its ReLU; its dropout begins the next one.
+            f"conv{block + 1}": stack[max(0, 4 * block - 1) : 4 * block + 3]
+            for block in range(BLOCKS)
+        }
+        return {**blocks, "z": stack[4 * BLOCKS - 1 :], self.head: self._head}
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embed patches; see the class."""
@@ -113,7 +101,7 @@ class _Layered(nn.Module, ABC):
         return z, self._head(z)
 
 
-class AudioEncoder(_Layered):
+class AudioEncoder(_PatchEncoder):
     """Log-mel patches to an embedding.
 
     Args:
@@ -141,7 +129,7 @@ class AudioEncoder(_Layered):
         return projected
 
 
-class CNN(_Layered):
+class CNN(_PatchEncoder):
     """The tag-supervised baseline: the same stack with a tag classifier on top.
 
     Args:
@@ -283,7 +271,7 @@ class Coala(nn.Module):
 
     def __init__(
         self,
-        front_end: FrontEnd,
+        front_end: CoalaFrontEnd,
         audio_encoder: AudioEncoder,
         tag_encoder: TagEncoder,
         audio_decoder: AudioDecoder | None = None,
@@ -323,7 +311,7 @@ class CoalaTagger(nn.Module):
         cnn: Patches to ``(z, tag probabilities)``.
     """
 
-    def __init__(self, front_end: FrontEnd, cnn: CNN) -> None:
+    def __init__(self, front_end: CoalaFrontEnd, cnn: CNN) -> None:
         super().__init__()
         self.front_end = front_end
         self.cnn = cnn

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from coala_latent.audio.frontends import CoalaLegacy, CoalaStandard, FrontEnd
+from coala_latent.audio.frontends import CoalaFrontEnd, CoalaLegacy, CoalaStandard, FrontEnd
 from coala_latent.errors import ConfigError
 from coala_latent.models.coala import (
     CNN,
@@ -42,7 +42,12 @@ def build_front_end(name: str, **settings: Any) -> FrontEnd:
 
 
 def build_coala(
-    front_end: FrontEnd, *, channels: int = 128, tags: int, hidden: int = 512, decoders: bool = True
+    front_end: CoalaFrontEnd,
+    *,
+    channels: int = 128,
+    tags: int,
+    hidden: int = 512,
+    decoders: bool = True,
 ) -> Coala:
     """COALA's two autoencoders (`decoders=True`) or encoders alone."""
     embedding = 9 * channels
@@ -55,7 +60,7 @@ def build_coala(
     )
 
 
-def build_coala_cnn(front_end: FrontEnd, *, channels: int = 128, tags: int) -> CoalaTagger:
+def build_coala_cnn(front_end: CoalaFrontEnd, *, channels: int = 128, tags: int) -> CoalaTagger:
     """The tag-supervised baseline."""
     return CoalaTagger(front_end, CNN(channels, tags))
 

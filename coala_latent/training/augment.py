@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from coala_latent.audio.frontends import FrontEnd
+from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.errors import ConfigError
 
 __all__ = ["PatchAugment"]
@@ -41,7 +41,7 @@ class PatchAugment(nn.Module):
         self.frames = frames
         self.bands = bands
 
-    def sound(self, log_mel: Tensor, front_end: FrontEnd) -> Tensor:
+    def sound(self, log_mel: Tensor, front_end: CoalaFrontEnd) -> Tensor:
         """Change the level and move the bands of unscaled patches ``(batch, bands, frames)``."""
         changed = log_mel
         if self.gain_db:

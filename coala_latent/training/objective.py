@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from coala_latent.audio.frontends import FrontEnd
+from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.data.spectrograms import PatchBatch
 from coala_latent.errors import ConfigError
 from coala_latent.training.augment import PatchAugment
@@ -54,9 +54,9 @@ class Objective(lightning.LightningModule):
         self._scheduler = scheduler
 
     @property
-    def front_end(self) -> FrontEnd:
+    def front_end(self) -> CoalaFrontEnd:
         """The model's front end."""
-        front_end: FrontEnd = self.model.front_end  # type: ignore[assignment]
+        front_end: CoalaFrontEnd = self.model.front_end  # type: ignore[assignment]
         return front_end
 
     def inputs(self, batch: PatchBatch) -> tuple[Tensor, Tensor]:
