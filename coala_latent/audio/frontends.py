@@ -48,6 +48,8 @@ class FrontEnd(nn.Module, ABC):
 
     window: Tensor
     mel_filters: Tensor
+    # What of a sound is not heard; empty when every sample is.
+    drops: str = ""
 
     def __init__(
         self,
@@ -197,6 +199,10 @@ class CoalaLegacy(CoalaFrontEnd):
 
     scale_by_time: Tensor
     offset_by_time: Tensor
+    drops = (
+        "frames after the last complete patch: the last 1.07 s of sounds up to 10 s, at most 2.2 s "
+        "of longer ones; sounds up to 10 s are extended with silence to 10 s, which is embedded too"
+    )
 
     def __init__(self, patch_hop: int = COALA_PATCH) -> None:
         framing = Framing(

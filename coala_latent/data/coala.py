@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from coala_latent.audio.frontends import CoalaStandard, CoalaFrontEnd
+from coala_latent.audio.frontends import CoalaFrontEnd, CoalaStandard
 from coala_latent.data.sources import SoundSource
 from coala_latent.data.spectrograms import (
     ClipSet,

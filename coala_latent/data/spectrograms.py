@@ -246,33 +246,6 @@ class TrainingPatches(Dataset[PatchBatch]):
         return self.clips.cut(clips, rng.integers(0, room + 1))
 
 
-class EpochBatches(Sampler[tuple[int, int]]):
-    """``(epoch, batch)`` for `TrainingPatches`; the trainer sets the epoch.
-
-    Args:
-        batches: Batches in an epoch.
-        rank: Number of this process.
-        processes: Number of processes that share an epoch's batches.
-    """
-
-    def __init__(self, batches: int, rank: int = 0, processes: int = 1) -> None:
-        self.batches = batches
-        self.rank = rank
-        self.processes = processes
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch to draw next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.batches // self.processes
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        for step in range(len(self)):
-            yield self.epoch, step * self.processes + self.rank
-
-
 class ValidationPatches(Dataset[PatchBatch]):
     """The same patches every time: those an encoder would embed, or each clip's loudest.
 
@@ -323,43 +296,3 @@ def fit_standardisation(clips: ClipSet) -> tuple[Tensor, Tensor]:
     mean = total / count
     variance = (squares / count - mean.square()).clamp(min=0)
     return mean.float(), variance.sqrt().clamp(min=_MIN_STD).float()
-
-
-def split_by_group(
-    labels: Sequence[str], groups: Sequence[str], fraction: float, seed: int
-) -> tuple[IntArray, IntArray]:
-    """Split clips into a training and a validation part; no group is on both sides.
-
-    Of every class that has two groups or more, groups are set aside until the class gives about
-    `fraction` of its clips.
-
-    Returns:
-        Numbers of the training clips and of the validation clips, ascending.
-
-    Raises:
-        ConfigError: `fraction` is not within (0, 1).
-        DataError: One side would be empty.
-    """
-    if not 0 < fraction < 1:
-        raise ConfigError(f"validation={fraction}: use a number between 0 and 1")
-    rng = np.random.default_rng([seed, _SPLIT])
-    aside: set[str] = set()
-    for label in sorted(set(labels)):
-        members = [group for name, group in zip(labels, groups, strict=True) if name == label]
-        names = sorted(set(members))
-        wanted = fraction * len(members)
-        taken = sum(group in aside for group in members)
-        for group in rng.permutation(names)[: len(names) - 1]:
-            if taken >= wanted:
-                break
-            if group not in aside:
-                aside.add(str(group))
-                taken += members.count(group)
-    inside = np.array([group in aside for group in groups])
-    train, validation = np.flatnonzero(~inside), np.flatnonzero(inside)
-    if not len(train) or not len(validation):
-        raise DataError(
-            f"{len(labels)} clips in {len(set(groups))} groups cannot be split into training and "
-            "validation (add sounds from other recordings)"
-        )
-    return train, validation

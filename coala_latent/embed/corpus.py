@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from coala_latent.audio.io import AudioInfo
+from coala_latent.embed.blocks import Block, PatchBlock, WaveBlock
 from coala_latent.embed.embedder import Embedder
 from coala_latent.embed.sources import FileEnd
-from coala_latent.embed.stream import PatchBlock
 from coala_latent.errors import AudioError
-from coala_latent.types import FloatArray
+from coala_latent.types import Embedding, FloatArray
 
 __all__ = ["FileDone", "FileFailed", "FileRows", "embed_files"]
 
@@ -59,7 +58,7 @@ class FileFailed:
 
 
 Event = FileRows | FileDone | FileFailed
-_Item = PatchBlock | AudioInfo | FileEnd | BaseException | None
+_Item = Block | AudioInfo | FileEnd | BaseException | None
 
 
 def embed_files(embedder: Embedder, paths: Sequence[Path], *, workers: int = 2) -> Iterator[Event]:
@@ -77,44 +76,20 @@ def embed_files(embedder: Embedder, paths: Sequence[Path], *, workers: int = 2) 
     Yields:
         For each file its `FileRows`, then `FileDone` or `FileFailed`.
     """
-    pending: list[tuple[int, PatchBlock] | FileDone | FileFailed] = []
-    waiting = 0
     # Closed at once on an error of the network too: its traceback would hold the threads.
     with closing(_decoded(embedder, paths, workers)) as decoded:
-        for index, item in decoded:
-            if isinstance(item, PatchBlock):
-                if len(item):
-                    pending.append((index, item))
-                    waiting += len(item)
+        found: Iterator[tuple[int, Embedding | FileDone | FileFailed]]
+        found = embedder.hearing.rows()(decoded)
+        for index, item in found:
+            if isinstance(item, Embedding):
+                yield FileRows(index, item.values, item.start, item.end)
             else:
-                pending.append(item)
-            if waiting >= embedder.batch_size or (waiting == 0 and pending):
-                yield from _flush(embedder, pending)
-                pending, waiting = [], 0
-        yield from _flush(embedder, pending)
-
-
-def _flush(
-    embedder: Embedder, pending: Sequence[tuple[int, PatchBlock] | FileDone | FileFailed]
-) -> Iterator[Event]:
-    blocks = [entry[1].patches for entry in pending if isinstance(entry, tuple)]
-    rows = np.zeros((0, 0), np.float32)
-    if blocks:
-        parts = torch.cat(blocks).split(embedder.batch_size)
-        rows = np.concatenate([embedder.rows(part).cpu().numpy() for part in parts])
-    used = 0
-    for entry in pending:
-        if isinstance(entry, tuple):
-            index, block = entry
-            yield FileRows(index, rows[used : used + len(block)], block.start, block.end)
-            used += len(block)
-        else:
-            yield entry
+                yield item
 
 
 def _decoded(
     embedder: Embedder, paths: Sequence[Path], workers: int
-) -> Generator[tuple[int, PatchBlock | FileDone | FileFailed], None, None]:
+) -> Generator[tuple[int, Block | FileDone | FileFailed], None, None]:
     """What the decoding threads produce, file by file in order."""
     decoders = _Decoders(embedder, max(1, workers))
     waiting: deque[tuple[int, queue.Queue[_Item]]] = deque()
@@ -131,9 +106,9 @@ def _decoded(
 
 def _results(
     decoders: _Decoders, index: int, items: queue.Queue[_Item]
-) -> Iterator[tuple[int, PatchBlock | FileDone | FileFailed]]:
+) -> Iterator[tuple[int, Block | FileDone | FileFailed]]:
     for item in decoders.read(items):
-        if isinstance(item, PatchBlock):
+        if isinstance(item, (PatchBlock, WaveBlock)):
             yield index, item
         elif isinstance(item, AudioError):
             yield index, FileFailed(index, item)
@@ -165,9 +140,7 @@ class _Decoders:
         self._tasks.put((path, items))
         return items
 
-    def read(
-        self, items: queue.Queue[_Item]
-    ) -> Iterator[PatchBlock | AudioInfo | FileEnd | AudioError]:
+    def read(self, items: queue.Queue[_Item]) -> Iterator[Block | AudioInfo | FileEnd | AudioError]:
         """What a file holds; an error that is not the file's is raised here."""
         while True:
             self._reader = threading.current_thread()

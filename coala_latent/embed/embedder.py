@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from coala_latent.audio.frontends import FrontEnd
 from coala_latent.audio.io import AudioInfo, Channels
 from coala_latent.audio.resample import resampler_settings
-from coala_latent.embed.batching import batches
-from coala_latent.embed.pooling import check_pooling, pool
-from coala_latent.embed.sources import FileEnd, as_sound, file_patches, sound_patches
-from coala_latent.embed.stream import PatchBlock, Short
+from coala_latent.embed.blocks import Block, PatchBlock, WaveBlock
+from coala_latent.embed.hearing import Hearing, PatchHearing, joined
+from coala_latent.embed.live import StreamEncoder
+from coala_latent.embed.pooling import check_pooling
+from coala_latent.embed.sources import FileEnd, as_sound, file_blocks, sound_blocks
+from coala_latent.embed.stream import Short
 from coala_latent.errors import ConfigError
 from coala_latent.registry import Card, build_model
 from coala_latent.store import StoreIdentity
 from coala_latent.types import Embedding, Sound
 
-__all__ = ["Embedder", "load_model", "pick_device"]
+__all__ = ["Embedder", "Precision", "load_model", "pick_device"]
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -46,21 +54,29 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 
 class Embedder:
-    """Embeds sounds with one model, layer and pooling.
+    """Embeds sounds with one model, one pooling, and one layer or several.
+
+    The weights are those the model has when the embedder is made.
 
     Args:
-        model: Has ``front_end`` and ``network`` (with ``layers`` and ``until``); is moved to the
-            device and put in evaluation mode.
+        model: Has ``front_end`` and ``network`` (see `coala_latent.models.layered`); is moved to
+            the device and put in evaluation mode.
         card: The model's card.
-        layer: Layer to embed; the card's default by default.
+        layer: Layer to embed, or several, whose columns are put beside each other (`split` takes
+            them apart); the card's default by default.
         pooling: How a layer with positions becomes a vector: ``mean``, ``max``, ``mean+max``,
             ``mean+std`` or ``flatten``.
         device: ``"cpu"``, ``"cuda"``, ``"auto"`` ...
         batch_size: Patches in one pass of the network.
-        patch_hop: Frames between patches; the front end's by default.
-        short: What to do with sounds shorter than a patch; the card's policy by default.
+        patch: Time steps in a row, for a network that runs along the waveform; others have the
+            patches they were trained with.
+        patch_hop: Frames between patches (the front end's by default), or time steps between rows
+            (`patch` by default).
+        short: What to do with sounds shorter than one row; the card's policy by default.
         channels: ``"mean"`` or ``"first"``.
         allow_truncated: Use what is there of files that end too early.
+        precision: ``"float32"``, or ``"bfloat16"`` or ``"float16"`` for the network's arithmetic;
+            rows are float32 all the same.
 
     Raises:
         ConfigError: No such layer, pooling or device, or another option that makes no sense.
@@ -71,55 +87,80 @@ class Embedder:
         model: nn.Module,
         card: Card,
         *,
-        layer: str | None = None,
+        layer: str | Sequence[str] | None = None,
         pooling: str = "mean",
         device: str | torch.device = "cpu",
         batch_size: int = 32,
+        patch: int | None = None,
         patch_hop: int | None = None,
         short: Short | None = None,
         channels: Channels = "mean",
         allow_truncated: bool = False,
+        precision: Precision = "float32",
     ) -> None:
         check_pooling(pooling)
         if channels not in ("mean", "first"):
             raise ConfigError(f"channels must be mean or first, not {channels!r}")
         if short not in (None, "pad", "tile", "error"):
             raise ConfigError(f"short must be pad, tile or error, not {short!r}")
+        if precision not in _PRECISIONS:
+            choices = ", ".join(_PRECISIONS)
+            raise ConfigError(f"precision must be one of {choices}, not {precision!r}")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {batch_size}")
         self.card = card
-        self.layer = layer or card.default_layer
-        if self.layer not in card.layers:
-            raise ConfigError(
-                f"{card.name} has no layer {self.layer!r}; it has {', '.join(card.layers)}"
-            )
+        self.layers = _layers(card, layer)
         self.pooling = pooling
         self.batch_size = batch_size
         self.short: Short = short or card.short
         self.channels = channels
         self.allow_truncated = allow_truncated
+        self.precision = precision
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
-        # A copy that shares the buffers, so that a patch hop stays this embedder's own.
-        self.front_end: FrontEnd = copy.copy(self.model.front_end)  # type: ignore[assignment]
-        self.network: Any = self.model.network
-        if patch_hop is not None:
-            try:
-                self.front_end.framing = replace(self.front_end.framing, patch_hop=patch_hop)
-            except ValueError as error:
-                raise ConfigError(f"patch_hop={patch_hop}: {error}") from error
+        self.hearing = self._hearing(patch, patch_hop)
+
+    def _hearing(self, patch: int | None, patch_hop: int | None) -> Hearing:
+        precision = _PRECISIONS[self.precision]
+        if isinstance(self.model.front_end, FrontEnd):
+            if patch is not None:
+                raise ConfigError(
+                    f"{self.card.name} has patches of a fixed length: leave patch out"
+                )
+            return PatchHearing(
+                self.model,
+                self.layers,
+                self.pooling,
+                batch_size=self.batch_size,
+                patch_hop=patch_hop,
+                precision=precision,
+            )
+        from coala_latent.embed.sequence_hearing import SequenceHearing
+
+        return SequenceHearing(
+            self.model,
+            self.card,
+            self.layers,
+            self.pooling,
+            patch=1 if patch is None else patch,
+            patch_hop=patch_hop,
+            precision=precision,
+        )
+
+    @property
+    def layer(self) -> str:
+        """The layer, or the layers joined by ``+``."""
+        return "+".join(self.layers)
 
     @property
     def sample_rate(self) -> int:
         """Rate that sounds are resampled to, in Hz."""
-        return self.front_end.sample_rate
+        return self.card.sample_rate
 
     @property
     def dim(self) -> int:
         """Values in one row."""
-        framing = self.front_end.framing
-        silence = torch.zeros(1, self.front_end.bands, framing.patch, device=self.device)
-        return int(self.rows(silence).shape[1])
+        return sum(self.hearing.sizes.values())
 
     def __call__(self, waveform: Any, sample_rate: int | None = None) -> Embedding:
         """Embed an array or tensor ``(time,)`` or ``(channels, time)``, or a `Sound`.
@@ -127,7 +168,7 @@ class Embedder:
         Raises:
             AudioError: The samples cannot be used.
         """
-        return self._embed(self._blocks(as_sound(waveform, sample_rate)))
+        return self._embed([as_sound(waveform, sample_rate)])[0]
 
     def file(self, path: str | os.PathLike[str]) -> Embedding:
         """Embed a sound file.
@@ -135,7 +176,7 @@ class Embedder:
         Raises:
             AudioError: The file cannot be read.
         """
-        return self._embed(self._blocks(path))
+        return self._embed([path])[0]
 
     def batch(self, sounds: Sequence[Sound | str | os.PathLike[str]]) -> list[Embedding]:
         """Embed sounds and files of any lengths together; full batches go through the network.
@@ -143,72 +184,66 @@ class Embedder:
         Raises:
             AudioError: One of them cannot be used; `embed_files` goes on after bad files.
         """
-        if not sounds:
-            return []
-        counts = [0] * len(sounds)
+        return self._embed(sounds)
 
-        def blocks() -> Iterator[PatchBlock]:
-            for index, sound in enumerate(sounds):
-                for block in self._blocks(sound):
-                    counts[index] += len(block)
-                    yield block
+    def stream(self, sample_rate: int) -> StreamEncoder:
+        """Embed a sound while it arrives."""
+        return StreamEncoder(self.hearing, self.short, self.channels, sample_rate)
 
-        joined = self._embed(blocks())
-        borders = np.cumsum(counts)[:-1]
-        parts = (np.split(part, borders) for part in (joined.values, joined.start, joined.end))
-        return [Embedding(*rows) for rows in zip(*parts, strict=True)]
+    def split(self, embedding: Embedding) -> dict[str, Embedding]:
+        """The columns of each layer.
 
-    def _blocks(self, sound: Sound | str | os.PathLike[str]) -> Iterator[PatchBlock]:
-        if isinstance(sound, Sound):
-            return sound_patches(
-                as_sound(sound, None), self.front_end, short=self.short, channels=self.channels
-            )
-        return (block for block in self.file_blocks(sound) if isinstance(block, PatchBlock))
+        Raises:
+            ValueError: The rows are not of this embedder's size.
+        """
+        if embedding.dim != self.dim:
+            raise ValueError(f"rows of {embedding.dim} values, this embedder's have {self.dim}")
+        borders = np.cumsum(list(self.hearing.sizes.values()))[:-1]
+        parts = np.split(embedding.values, borders, axis=1)
+        return {
+            layer: Embedding(part, embedding.start, embedding.end)
+            for layer, part in zip(self.layers, parts, strict=True)
+        }
 
-    def file_blocks(
-        self, path: str | os.PathLike[str]
-    ) -> Iterator[PatchBlock | AudioInfo | FileEnd]:
-        """The header of a file, its patches, and its end; see `file_patches`."""
-        return file_patches(
+    def file_blocks(self, path: str | os.PathLike[str]) -> Iterator[Block | AudioInfo | FileEnd]:
+        """The header of a file, its blocks, and its end; see `sources.file_blocks`."""
+        return file_blocks(
             path,
-            self.front_end,
-            short=self.short,
-            channels=self.channels,
+            self.hearing.cutter(self.short),
+            self.channels,
             allow_truncated=self.allow_truncated,
         )
 
-    def _embed(self, blocks: Iterable[PatchBlock]) -> Embedding:
-        start, end = [], []
-
-        def patches() -> Iterator[Tensor]:
-            for block in blocks:
-                start.append(block.start)
-                end.append(block.end)
-                yield block.patches
-
-        values = [self.rows(batch).cpu().numpy() for batch in batches(patches(), self.batch_size)]
-        return Embedding(
-            np.concatenate(values) if values else np.zeros((0, self.dim), np.float32),
-            np.concatenate(start) if start else np.zeros(0),
-            np.concatenate(end) if end else np.zeros(0),
+    def _embed(self, sounds: Sequence[Sound | str | os.PathLike[str]]) -> list[Embedding]:
+        found: list[list[Embedding]] = [[] for _ in sounds]
+        items = (
+            (number, block) for number, sound in enumerate(sounds) for block in self._blocks(sound)
         )
+        for number, rows in self.hearing.rows()(items):
+            found[number].append(rows)
+        return [joined(pieces, self.dim) for pieces in found]
 
-    @torch.inference_mode()
-    def rows(self, patches: Tensor) -> Tensor:
-        """Rows ``(n, dim)`` of scaled patches ``(n, bands, frames)``."""
-        hidden = self.network.until(patches[:, None].to(self.device), self.layer)
-        return pool(hidden, self.pooling).float()
+    def _blocks(self, sound: Sound | str | os.PathLike[str]) -> Iterator[Block]:
+        if isinstance(sound, Sound):
+            cutter = self.hearing.cutter(self.short)
+            yield from sound_blocks(as_sound(sound, None), cutter, self.channels)
+            return
+        for item in self.file_blocks(sound):
+            if isinstance(item, (PatchBlock, WaveBlock)):
+                yield item
 
     def identity(self, dtype: str = "float32") -> StoreIdentity:
         """What a store must agree on to hold this embedder's rows."""
+        exact = {} if self.precision == "float32" else {"precision": self.precision}
         return StoreIdentity(
             model=self.card.name,
             weights_sha256=self.card.sha256,
             front_end={
                 **self.card.front_end,
-                "framing": asdict(self.front_end.framing),
+                **self.hearing.settings(),
                 "short": self.short,
                 "channels": self.channels,
+                **exact,
             },
             resampler={**resampler_settings(), "target_rate": self.sample_rate},
             layer=self.layer,
@@ -218,9 +253,21 @@ class Embedder:
         )
 
 
+def _layers(card: Card, layer: str | Sequence[str] | None) -> tuple[str, ...]:
+    if layer is None:
+        return (card.default_layer,)
+    layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    for name in layers:
+        if name not in card.layers:
+            raise ConfigError(f"{card.name} has no layer {name!r}; it has {', '.join(card.layers)}")
+    if not layers or len(set(layers)) < len(layers):
+        raise ConfigError(f"layers must be one or more, each once, not {list(layers)}")
+    return layers
+
+
 def load_model(
     model: str | os.PathLike[str],
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     pooling: str = "mean",
     **options: Any,
 ) -> Embedder:

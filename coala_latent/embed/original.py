@@ -14,7 +14,6 @@ import difflib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,12 @@ from coala_latent.audio.frontends import CoalaLegacy, FrontEnd
 from coala_latent.audio.io import read_audio
 from coala_latent.audio.resample import resample
 from coala_latent.embed.batching import batches
+from coala_latent.embed.blocks import PatchBlock
 from coala_latent.embed.embedder import pick_device
-from coala_latent.embed.sources import as_sound, file_patches, sound_patches
-from coala_latent.embed.stream import PatchBlock
+from coala_latent.embed.sources import Cutter, as_sound, file_blocks, sound_blocks
+from coala_latent.embed.stream import PatchStream, Short
 from coala_latent.errors import ModelNotFoundError, TagError, WeightsError
+from coala_latent.models.modes import evaluating
 from coala_latent.registry import Card, build_model, list_models, load_checkpoint
 from coala_latent.types import Sound
 
@@ -155,16 +156,19 @@ def _blocks(
     device = next(model.parameters()).device
     front_end = _front_end(model).to(device)
     card = getattr(model, "card", None)
-    short = card.short if isinstance(card, Card) else "pad"
+    short: Short = card.short if isinstance(card, Card) else "pad"
+    cutter = Cutter(
+        front_end.sample_rate, lambda name: PatchStream(front_end, short=short, source=name)
+    )
     is_path = isinstance(source, (str, os.PathLike))
     if pad_noise_seed is not None and isinstance(front_end, CoalaLegacy):
         sound = read_audio(source) if is_path else as_sound(source, sample_rate)
         source, is_path = _with_pad_noise(sound, front_end, pad_noise_seed), False
     if is_path:
-        found = file_patches(source, front_end, short=short, channels="mean")
-        return (block for block in found if isinstance(block, PatchBlock))
-    sound = as_sound(source, sample_rate)
-    return sound_patches(sound, front_end, short=short, channels="mean")
+        found: Iterator[Any] = file_blocks(source, cutter, "mean")
+    else:
+        found = sound_blocks(as_sound(source, sample_rate), cutter, "mean")
+    return (block for block in found if isinstance(block, PatchBlock))
 
 
 def _with_pad_noise(sound: Sound, front_end: CoalaLegacy, seed: int) -> Sound:
@@ -174,24 +178,8 @@ def _with_pad_noise(sound: Sound, front_end: CoalaLegacy, seed: int) -> Sound:
     return Sound(noisy.numpy(), front_end.sample_rate, sound.source)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every part is in the mode it was in.
-
-    Not inference mode: its tensors could not be used in training something on top of them.
-    """
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _run(model: nn.Module, patches: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    with _evaluating(model):
+    with evaluating(model):
         pairs = [model(batch[:, None]) for batch in batches(patches, _BATCH)]
         first, second = zip(*pairs, strict=True)
         return torch.cat(first).float().cpu(), torch.cat(second).float().cpu()
@@ -230,7 +218,7 @@ def extract_tag_embedding(
             raise TagError(f"no tag {name!r} in the vocabulary; {hint}")
     hot = torch.zeros(1, first.shape[1], device=first.device)
     hot[0, [index[name] for name in names]] = 1.0
-    with _evaluating(model):
+    with evaluating(model):
         z: Tensor = model(hot)[0]
     return z.float().cpu()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coala_latent.audio.frontends import FrontEnd
 from coala_latent.audio.io import AudioInfo, AudioReader, Channels, check_finite, mix_channels
 from coala_latent.audio.resample import StreamResampler
-from coala_latent.embed.stream import PatchBlock, PatchStream, Short
+from coala_latent.embed.blocks import Block, BlockStream
 from coala_latent.errors import AudioEmptyError, AudioValueError
 from coala_latent.types import FloatArray, Sound
 
-__all__ = ["FileEnd", "as_sound", "file_patches", "sound_patches"]
+__all__ = ["Cutter", "FileEnd", "as_sound", "file_blocks", "pieces", "sound_blocks"]
 
 # Samples at the model's rate that are framed at once (12 s at 22 kHz). A block of a file with a
 # very low sample rate, or an hour in an array, would otherwise grow without bound here.
@@ -27,8 +26,21 @@ _PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
+class Cutter:
+    """How a model's sounds are cut into blocks.
+
+    Attributes:
+        sample_rate: Of the model, in Hz.
+        begin: Makes the stream of one sound, given its name.
+    """
+
+    sample_rate: int
+    begin: Callable[[str], BlockStream]
+
+
+@dataclass(frozen=True)
 class FileEnd:
-    """After a file's last patch: the header with the length really found.
+    """After a file's last block: the header with the length really found.
 
     `truncated` says whether the file declares more.
     """
@@ -102,24 +114,21 @@ def _as_array(waveform: Any, source: str) -> npt.NDArray[Any]:
         raise AudioValueError(source, f"not an array: {error}", "give equally long rows") from error
 
 
-def sound_patches(
-    sound: Sound, front_end: FrontEnd, *, short: Short, channels: Channels
-) -> Iterator[PatchBlock]:
-    """Patches of a checked `Sound`."""
+def sound_blocks(sound: Sound, cutter: Cutter, channels: Channels) -> Iterator[Block]:
+    """Blocks of a checked `Sound`."""
     samples = sound.samples
     mono = samples if samples.ndim == 1 else mix_channels(samples, channels)
-    yield from _patches(iter([mono]), sound.sample_rate, front_end, short, sound.source)
+    yield from _blocks(iter([mono]), sound.sample_rate, cutter, sound.source)
 
 
-def file_patches(
+def file_blocks(
     path: str | os.PathLike[str],
-    front_end: FrontEnd,
-    *,
-    short: Short,
+    cutter: Cutter,
     channels: Channels,
+    *,
     allow_truncated: bool = False,
-) -> Iterator[PatchBlock | AudioInfo | FileEnd]:
-    """The header of a file, its patches, and a `FileEnd`.
+) -> Iterator[Block | AudioInfo | FileEnd]:
+    """The header of a file, its blocks, and a `FileEnd`.
 
     Raises:
         AudioError: Of the kind that fits; see `AudioReader`.
@@ -133,25 +142,31 @@ def file_patches(
                 check_finite(block, source)
                 yield mix_channels(block, channels)
 
-        yield from _patches(mono(), rate, front_end, short, source)
+        yield from _blocks(mono(), rate, cutter, source)
         found = replace(reader.info, frames=reader.info.frames - reader.missing)
         yield FileEnd(found, reader.truncated)
 
 
-def _patches(
-    blocks: Iterator[FloatArray], rate: int, front_end: FrontEnd, short: Short, source: str
-) -> Iterator[PatchBlock]:
-    resampler = StreamResampler(rate, front_end.sample_rate)
-    stream = PatchStream(front_end, short, source)
-    step = max(1, _PIECE * rate // front_end.sample_rate)
+def _blocks(
+    blocks: Iterator[FloatArray], rate: int, cutter: Cutter, source: str
+) -> Iterator[Block]:
+    resampler = StreamResampler(rate, cutter.sample_rate)
+    stream = cutter.begin(source)
     for block in blocks:
-        for part in _pieces(block, step):
-            for piece in _pieces(resampler.push(part), _PIECE):
-                yield stream.push(piece)
-    for piece in _pieces(resampler.finish(), _PIECE):
+        for piece in pieces(resampler, block, rate, cutter.sample_rate):
+            yield stream.push(piece)
+    for piece in _cut(resampler.finish(), _PIECE):
         yield stream.push(piece)
     yield stream.finish()
 
 
-def _pieces(samples: FloatArray, size: int) -> Iterator[FloatArray]:
+def pieces(
+    resampler: StreamResampler, samples: FloatArray, rate: int, target_rate: int
+) -> Iterator[FloatArray]:
+    """Resampled samples in pieces of bounded size."""
+    for part in _cut(samples, max(1, _PIECE * rate // target_rate)):
+        yield from _cut(resampler.push(part), _PIECE)
+
+
+def _cut(samples: FloatArray, size: int) -> Iterator[FloatArray]:
     return (samples[begin : begin + size] for begin in range(0, len(samples), size))

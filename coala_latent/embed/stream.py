@@ -6,7 +6,6 @@ read in blocks and live streams all go through it, so they cannot disagree.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,32 +14,11 @@ import torch
 from torch import Tensor
 
 from coala_latent.audio.frontends import FrontEnd, reflect
-from coala_latent.errors import AudioEmptyError, AudioTooShortError, AudioValueError
+from coala_latent.embed.blocks import PatchBlock, checked_samples, extend_short
 
-__all__ = ["PatchBlock", "PatchStream", "Short"]
+__all__ = ["PatchStream", "Short"]
 
 Short = Literal["pad", "tile", "error"]
-
-# Far beyond any sound in [-1, 1]; near the end of float32's range spectra become infinite.
-_LARGEST = 1e6
-
-
-@dataclass(frozen=True)
-class PatchBlock:
-    """Some consecutive patches of one sound.
-
-    Attributes:
-        patches: ``(n, bands, frames)``, scaled, on the front end's device.
-        start: ``(n,)`` seconds.
-        end: ``(n,)`` seconds.
-    """
-
-    patches: Tensor
-    start: npt.NDArray[np.float64]
-    end: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.start)
 
 
 class PatchStream:
@@ -85,7 +63,7 @@ class PatchStream:
         Raises:
             AudioValueError: Not one-dimensional, or samples that are NaN, infinite or beyond 1e6.
         """
-        new = self._checked(samples)
+        new = checked_samples(samples, self._device, self.source)
         self._samples += len(new)
         if not self._started:
             self._buffer = torch.cat([self._buffer, new])
@@ -93,19 +71,6 @@ class PatchStream:
                 return self._block(self._no_patches())
             new = self._begin()
         return self._block(self._feed(new))
-
-    def _checked(self, samples: npt.NDArray[np.floating] | Tensor) -> Tensor:
-        if isinstance(samples, np.ndarray):
-            # A copy where torch cannot use the memory: read-only, or with negative strides.
-            samples = np.require(samples, np.float32, ["C", "W"])
-        new = torch.as_tensor(samples, dtype=torch.float32, device=self._device)
-        if new.dim() != 1:
-            raise AudioValueError(self.source, f"shape {tuple(new.shape)}", "push (time,)")
-        if len(new) and not bool(new.abs().amax() <= _LARGEST):
-            raise AudioValueError(
-                self.source, "samples are NaN, infinite or beyond 1e6", "scale it to [-1, 1]"
-            )
-        return new
 
     @torch.inference_mode()
     def finish(self) -> PatchBlock:
@@ -117,7 +82,8 @@ class PatchStream:
         """
         samples = self._samples
         if not self._started:
-            self._buffer = self._extend_short(self._buffer)
+            wanted, rate = self._framing.patch_samples, self.front_end.sample_rate
+            self._buffer = extend_short(self._buffer, wanted, self.short, rate, self.source)
             samples = len(self._buffer)
             missing = self._framing.min_samples - samples
             self._buffer = torch.nn.functional.pad(self._buffer, (0, max(0, missing)))
@@ -130,21 +96,6 @@ class PatchStream:
         patches.append(self._feed(self._buffer.new_zeros(rest), remember=False))
         patches.append(self._last_patches(samples))
         return self._block(torch.cat(patches))
-
-    def _extend_short(self, sound: Tensor) -> Tensor:
-        wanted = self._framing.patch_samples
-        if self.short == "pad" or len(sound) >= wanted:
-            return sound
-        if self.short == "error":
-            rate = self.front_end.sample_rate
-            raise AudioTooShortError(
-                self.source,
-                f"{len(sound) / rate:.3f} s, a patch is {wanted / rate:.3f} s",
-                "use short='pad' or short='tile'",
-            )
-        if len(sound) == 0:
-            raise AudioEmptyError(self.source, "no samples to repeat", "use short='pad'")
-        return sound.repeat(-(-wanted // len(sound)))[:wanted]
 
     def _begin(self) -> Tensor:
         """What is fed first: the padding before the sound, and what was held back of it."""

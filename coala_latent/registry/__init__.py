@@ -2,9 +2,9 @@
 
 from coala_latent.registry.architectures import build_front_end, build_module
 from coala_latent.registry.card import Card
+from coala_latent.registry.describe import describe_model
 from coala_latent.registry.models import (
     build_model,
-    describe_coala,
     list_models,
     load_checkpoint,
     model_card,
@@ -16,7 +16,7 @@ __all__ = [
     "build_front_end",
     "build_model",
     "build_module",
-    "describe_coala",
+    "describe_model",
     "list_models",
     "load_checkpoint",
     "model_card",

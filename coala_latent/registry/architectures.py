@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from torch import nn
 
 from coala_latent.audio.frontends import CoalaFrontEnd, CoalaLegacy, CoalaStandard, FrontEnd
+from coala_latent.audio.yamnet import YamnetFrontEnd
 from coala_latent.errors import ConfigError
 from coala_latent.models.coala import (
     CNN,
@@ -18,12 +20,14 @@ from coala_latent.models.coala import (
     TagDecoder,
     TagEncoder,
 )
+from coala_latent.models.yamnet import Yamnet, YamnetNetwork
 
-__all__ = ["ARCHITECTURES", "FRONT_ENDS", "build_front_end", "build_module"]
+__all__ = ["ARCHITECTURES", "FRONT_ENDS", "Architecture", "build_front_end", "build_module"]
 
 FRONT_ENDS: dict[str, Callable[..., FrontEnd]] = {
     "coala_legacy": CoalaLegacy,
     "coala_standard": CoalaStandard,
+    "yamnet": YamnetFrontEnd,
 }
 
 
@@ -39,6 +43,28 @@ def build_front_end(name: str, **settings: Any) -> FrontEnd:
         return FRONT_ENDS[name](**settings)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"front end {name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A kind of model.
+
+    Attributes:
+        build: Makes the module from a front end and the sizes of a card.
+        hears: ``"patches"``: front end and network see one patch at a time; ``"sequence"``: the
+            network runs along the waveform, and its layers have time steps of their own.
+        default_layer: What is embedded unless another layer is named.
+        short: What happens to sounds shorter than one row.
+        paper: Reference.
+        project: The original project.
+    """
+
+    build: Callable[..., nn.Module]
+    hears: Literal["patches", "sequence"]
+    default_layer: str
+    short: Literal["pad", "tile", "error"]
+    paper: str
+    project: str
 
 
 def build_coala(
@@ -65,9 +91,33 @@ def build_coala_cnn(front_end: CoalaFrontEnd, *, channels: int = 128, tags: int)
     return CoalaTagger(front_end, CNN(channels, tags))
 
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    "coala": build_coala,
-    "coala_cnn": build_coala_cnn,
+def build_yamnet(front_end: YamnetFrontEnd, *, channels: int = 32, classes: int = 521) -> Yamnet:
+    """YAMNet."""
+    return Yamnet(front_end, YamnetNetwork(channels, classes))
+
+
+_COALA = Architecture(
+    build=build_coala,
+    hears="patches",
+    default_layer="z",
+    short="pad",
+    paper="Favory, Drossos, Virtanen, Serra: COALA: Co-Aligned Autoencoders for Learning "
+    "Semantically Enriched Audio Representations, 2020, arXiv 2006.08386",
+    project="https://github.com/xavierfav/coala",
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "coala": _COALA,
+    "coala_cnn": replace(_COALA, build=build_coala_cnn),
+    "yamnet": Architecture(
+        build=build_yamnet,
+        hears="patches",
+        default_layer="embedding",
+        short="pad",
+        paper="Gemmeke et al.: Audio Set: An ontology and human-labeled dataset for audio events, "
+        "ICASSP 2017; Howard et al.: MobileNets, 2017, arXiv 1704.04861",
+        project="https://github.com/tensorflow/models/tree/master/research/audioset/yamnet",
+    ),
 }
 
 
@@ -85,6 +135,6 @@ def build_module(
         )
     heard = build_front_end(**front_end)
     try:
-        return ARCHITECTURES[architecture](heard, **sizes)
+        return ARCHITECTURES[architecture].build(heard, **sizes)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"architecture {architecture}: {error}") from error

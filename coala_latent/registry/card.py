@@ -19,9 +19,12 @@ _KINDS: dict[type, tuple[str, ...]] = {
         *("name", "architecture", "description", "default_layer", "short", "drops"),
         *("paper", "project", "licence", "weights", "sha256"),
     ),
-    dict: ("front_end", "sizes", "layers", "training"),
+    dict: (
+        *("front_end", "sizes", "layers", "training"),
+        *("classes", "timing", "origin", "fingerprint"),
+    ),
     int: ("sample_rate", "min_samples"),
-    float: ("hop_seconds", "window_seconds"),
+    float: ("hop_seconds", "window_seconds", "latency_seconds"),
     list: ("vocabulary",),
 }
 
@@ -41,7 +44,8 @@ class Card:
         default_layer: The layer embedded unless another is named.
         hop_seconds: Seconds between rows.
         window_seconds: Seconds one row is computed from.
-        min_samples: Samples of one patch, at `sample_rate`.
+        min_samples: Samples of one row, at `sample_rate`; what `short` says happens below it.
+        latency_seconds: In a stream, seconds from a row's first sample until the row is given.
         short: What happens to shorter sounds: ``"pad"``, ``"tile"`` or ``"error"``.
         drops: What of a sound is not heard; empty when every sample is.
         paper: Reference.
@@ -50,7 +54,12 @@ class Card:
         weights: File name beside the card; empty for a randomly initialised test model.
         sha256: Of the weights file.
         vocabulary: Tags in the order of the model's inputs or outputs.
+        classes: Names of the classes behind each set of scores.
+        timing: For a model whose layers differ in it, ``hop_seconds``, ``window_seconds`` and
+            ``min_samples`` of each layer.
+        origin: Where converted weights come from: address or package, hash, converter.
         training: Data, configuration, metrics and versions of the run that made the weights.
+        fingerprint: What the weights answer to three synthetic sounds; see `fingerprint`.
     """
 
     name: str
@@ -72,11 +81,21 @@ class Card:
     weights: str = ""
     sha256: str = ""
     vocabulary: tuple[str, ...] = ()
+    latency_seconds: float = 0.0
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    timing: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-able values."""
-        return {"card_version": CARD_VERSION, **asdict(self), "vocabulary": list(self.vocabulary)}
+        return {
+            "card_version": CARD_VERSION,
+            **asdict(self),
+            "vocabulary": list(self.vocabulary),
+            "classes": {name: list(labels) for name, labels in self.classes.items()},
+        }
 
 
 def is_plain_name(name: str) -> bool:
@@ -100,12 +119,20 @@ def read_card(path: Path) -> Card:
     if unknown := sorted(set(values) - known):
         raise WeightsError(f"{path}: unknown entries {', '.join(unknown)} in the model card")
     try:
-        card = Card(**{**values, "vocabulary": tuple(values.get("vocabulary", ()))})
+        card = Card(**{name: _frozen(name, value) for name, value in values.items()})
     except TypeError as error:
         raise WeightsError(f"{path}: incomplete model card: {error}") from error
     if problem := _problem(values, card):
         raise WeightsError(f"{path}: {problem} in the model card (get it again, or correct it)")
     return card
+
+
+def _frozen(name: str, value: Any) -> Any:
+    if name == "vocabulary" and isinstance(value, list):
+        return tuple(value)
+    if name == "classes" and isinstance(value, dict):
+        return {scores: tuple(labels) for scores, labels in value.items()}
+    return value
 
 
 def _problem(values: Mapping[str, Any], card: Card) -> str:
@@ -122,6 +149,7 @@ def _problem(values: Mapping[str, Any], card: Card) -> str:
         return f"default_layer {card.default_layer!r} is none of the layers"
     if card.short not in ("pad", "tile", "error"):
         return f"short is {card.short!r}"
-    if not all(isinstance(word, str) for word in card.vocabulary):
-        return "vocabulary holds more than words"
+    words = [*card.vocabulary, *(label for labels in card.classes.values() for label in labels)]
+    if not all(isinstance(word, str) for word in words):
+        return "vocabulary or classes hold more than words"
     return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,27 +12,20 @@ import torch
 from torch import nn
 
 from coala_latent.errors import ConfigError, ModelNotFoundError, WeightsError
-from coala_latent.registry.architectures import build_front_end, build_module
+from coala_latent.models.modes import evaluating
+from coala_latent.registry.architectures import build_module
 from coala_latent.registry.card import Card, is_plain_name, read_card
+from coala_latent.registry.describe import describe_model
+from coala_latent.registry.fingerprint import fingerprint
 from coala_latent.weights import file_sha256, load_into, read_weights, write_json, write_weights
 
 __all__ = [
     "build_model",
-    "describe_coala",
     "list_models",
     "load_checkpoint",
     "model_card",
     "save_model",
 ]
-
-COALA_PAPER = (
-    "Favory, Drossos, Virtanen, Serra: COALA: Co-Aligned Autoencoders for Learning Semantically "
-    "Enriched Audio Representations, 2020, arXiv 2006.08386"
-)
-LEGACY_DROPS = (
-    "frames after the last complete patch: the last 1.07 s of sounds up to 10 s, at most 2.2 s of "
-    "longer ones; sounds up to 10 s are extended with silence to 10 s, which is embedded too"
-)
 
 
 def saved_models_folder() -> Path:
@@ -43,82 +35,44 @@ def saved_models_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "saved_models"
 
 
-def describe_coala(
-    name: str,
-    description: str,
-    *,
-    architecture: str = "coala",
-    front_end: Mapping[str, Any],
-    sizes: Mapping[str, Any],
-    vocabulary: tuple[str, ...] = (),
-    licence: str = "",
-    training: Mapping[str, Any] | None = None,
-) -> Card:
-    """The card of a COALA model; what follows from its front end and sizes is worked out."""
-    heard = build_front_end(**front_end)
-    channels = int(sizes.get("channels", 128))
-    head = 9 * channels if architecture == "coala" else int(sizes["tags"])
-    layers = {f"conv{block}": channels for block in range(1, 6)}
-    layers |= {"z": 9 * channels, ("z_d" if architecture == "coala" else "tags"): head}
-    framing = heard.framing
-    drops = LEGACY_DROPS if framing.tail == "drop" else ""
-    return Card(
-        name=name,
-        architecture=architecture,
-        description=description,
-        front_end=dict(front_end),
-        sizes=dict(sizes),
-        sample_rate=heard.sample_rate,
-        layers=layers,
-        default_layer="z",
-        hop_seconds=framing.patch_step / heard.sample_rate,
-        window_seconds=framing.patch_samples / heard.sample_rate,
-        min_samples=framing.patch_samples,
-        drops=drops,
-        paper=COALA_PAPER,
-        project="https://github.com/xavierfav/coala",
-        licence=licence,
-        vocabulary=vocabulary,
-        training=training or {},
-    )
-
-
-def _test_cards() -> dict[str, Card]:
-    """Tiny randomly initialised models, for tests and for trying the API out."""
-    tags = ("bright", "dull", "metal", "tap", "wood")
-    sizes = {"channels": 4, "tags": len(tags)}
-    standard, legacy = {"name": "coala_standard"}, {"name": "coala_legacy"}
-    cards = [
-        describe_coala(
-            "coala-test",
-            "Tiny random COALA, for tests.",
-            front_end=standard,
-            sizes={**sizes, "hidden": 8},
-            vocabulary=tags,
-        ),
-        describe_coala(
-            "coala-legacy-test",
-            "Tiny random COALA with the original's front end, for tests.",
-            front_end=legacy,
-            sizes={**sizes, "hidden": 8},
-            vocabulary=tags,
-        ),
-        describe_coala(
-            "coala-cnn-test",
-            "Tiny random tag-supervised CNN, for tests.",
-            architecture="coala_cnn",
-            front_end=standard,
-            sizes=sizes,
-            vocabulary=tags,
-        ),
-    ]
-    return {card.name: card for card in cards}
+_TAGS = ("bright", "dull", "metal", "tap", "wood")
+_COALA_SIZES = {"channels": 4, "tags": len(_TAGS)}
+_TEST_MODELS: dict[str, dict[str, Any]] = {
+    "coala-test": {
+        "description": "Tiny random COALA, for tests.",
+        "architecture": "coala",
+        "front_end": {"name": "coala_standard"},
+        "sizes": {**_COALA_SIZES, "hidden": 8},
+        "vocabulary": _TAGS,
+    },
+    "coala-legacy-test": {
+        "description": "Tiny random COALA with the original's front end, for tests.",
+        "architecture": "coala",
+        "front_end": {"name": "coala_legacy"},
+        "sizes": {**_COALA_SIZES, "hidden": 8},
+        "vocabulary": _TAGS,
+    },
+    "coala-cnn-test": {
+        "description": "Tiny random tag-supervised CNN, for tests.",
+        "architecture": "coala_cnn",
+        "front_end": {"name": "coala_standard"},
+        "sizes": _COALA_SIZES,
+        "vocabulary": _TAGS,
+    },
+    "yamnet-test": {
+        "description": "Tiny random YAMNet, for tests.",
+        "architecture": "yamnet",
+        "front_end": {"name": "yamnet"},
+        "sizes": {"channels": 2, "classes": len(_TAGS)},
+        "classes": {"events": _TAGS},
+    },
+}
 
 
 def list_models() -> list[str]:
     """Names that `build_model` knows, sorted."""
     shipped = (path.stem for path in saved_models_folder().glob("*.json"))
-    return sorted({*_test_cards(), *shipped})
+    return sorted({*_TEST_MODELS, *shipped})
 
 
 def model_card(model: str | os.PathLike[str]) -> Card:
@@ -132,9 +86,8 @@ def model_card(model: str | os.PathLike[str]) -> Card:
 
 def _locate(model: str | os.PathLike[str]) -> tuple[Card, Path | None]:
     """A card, and the folder its weights are in (None for a test model)."""
-    tests = _test_cards()
-    if isinstance(model, str) and model in tests:
-        return tests[model], None
+    if isinstance(model, str) and model in _TEST_MODELS:
+        return describe_model(model, **_TEST_MODELS[model]), None
     shipped = saved_models_folder() / f"{os.fspath(model)}.json"
     if isinstance(model, str) and is_plain_name(model) and shipped.is_file():
         return read_card(shipped), shipped.parent
@@ -226,6 +179,8 @@ def save_model(module: nn.Module, card: Card, folder: Path) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{card.name}.safetensors"
     digest = write_weights(folder / name, module.state_dict(), {"model": card.name})
-    finished = replace(card, weights=name, sha256=digest)
+    with evaluating(module):
+        answers = fingerprint(module, card)
+    finished = replace(card, weights=name, sha256=digest, fingerprint=answers)
     write_json(folder / f"{card.name}.json", finished.to_dict())
     return finished

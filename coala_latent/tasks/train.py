@@ -25,8 +25,13 @@ from torch import nn
 import coala_latent
 from coala_latent.data.coala import TaggedPatches
 from coala_latent.errors import CoalaLatentError, ConfigError, WeightsError
-from coala_latent.registry import Card, build_front_end, build_module
-from coala_latent.registry.models import describe_coala, save_model
+from coala_latent.registry import (
+    Card,
+    build_front_end,
+    build_module,
+    describe_model,
+    save_model,
+)
 from coala_latent.tasks.progress import console
 from coala_latent.tasks.runs import RunFolder
 from coala_latent.training.checkpoints import SafeCheckpointIO, checkpoint_callbacks
@@ -218,7 +223,7 @@ def _export(
         module = encoders
     config = _identity(settings)
     config["data"] = {key: value for key, value in config["data"].items() if key != "root"}
-    card = describe_coala(
+    card = describe_model(
         settings["name"],
         settings["description"],
         architecture=model["architecture"],

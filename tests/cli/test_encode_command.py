@@ -417,7 +417,7 @@ def test_an_error_of_the_network_ends_the_threads(tmp_path, monkeypatch):
     def fail(patches):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(embedder, "rows", fail)
+    monkeypatch.setattr(embedder.hearing, "embed", fail)
     with pytest.raises(RuntimeError, match="out of memory") as kept:
         list(embed_files(embedder, paths))
     assert not decoding_threads()

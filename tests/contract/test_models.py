@@ -10,7 +10,6 @@ import torch
 
 from coala_latent import Sound, list_models, load_model, model_card
 from coala_latent.embed.pooling import POOLINGS, pooled_size
-from coala_latent.embed.stream import PatchStream
 from coala_latent.errors import (
     AudioEmptyError,
     AudioError,
@@ -19,6 +18,7 @@ from coala_latent.errors import (
     ConfigError,
 )
 from coala_latent.registry import build_model
+from coala_latent.registry.architectures import ARCHITECTURES
 from coala_latent.store import Store, merge_stores
 from coala_latent.tasks.encode import encode
 from coala_latent.types import Embedding
@@ -51,35 +51,106 @@ def assert_sound(embedding, duration):
     assert embedding.end.max() <= duration + 1e-9
 
 
-def streamed(embedder, samples, rng, largest):
-    """Rows of samples at the model's rate that arrive in blocks of random sizes."""
-    stream, blocks, begin = PatchStream(embedder.front_end, embedder.short), [], 0
+def is_sequence(card):
+    return ARCHITECTURES[card.architecture].hears == "sequence"
+
+
+def finer(card):
+    """Options that make rows overlap."""
+    return {"patch": 5, "patch_hop": 2} if is_sequence(card) else {"patch_hop": 7}
+
+
+def longest_minimum(card):
+    return max([card.min_samples, *(int(each["min_samples"]) for each in card.timing.values())])
+
+
+def example_input(module, card, samples):
+    """What the network reads, of a whole sound."""
+    heard = module.front_end(torch.from_numpy(samples))
+    return heard if is_sequence(card) else heard[:, None]
+
+
+def streamed(embedder, samples, rng, largest, rate=None):
+    """Rows of samples that arrive in blocks of random sizes."""
+    stream, parts, begin = embedder.stream(rate or embedder.sample_rate), [], 0
     while begin < len(samples):
         step = int(rng.integers(0, largest))
-        blocks.append(stream.push(samples[begin : begin + step]))
+        parts.append(stream.push(samples[begin : begin + step]))
         begin += step
-    blocks.append(stream.finish())
-    values = [embedder.rows(block.patches).numpy() for block in blocks if len(block)]
-    start = np.concatenate([block.start for block in blocks])
-    return Embedding(np.concatenate(values), start, np.concatenate([b.end for b in blocks]))
+    parts.append(stream.finish())
+    values = np.concatenate([part.values for part in parts])
+    start = np.concatenate([part.start for part in parts])
+    return Embedding(values, start, np.concatenate([part.end for part in parts]))
 
 
 def test_the_card_is_there_before_the_weights_and_true(name):
     card = model_card(name)
     embedder = load_model(name)
-    framing = embedder.front_end.framing
     assert embedder.model.card == card == embedder.card
     assert card.name == name
     assert card.description
     assert card.sample_rate == embedder.sample_rate
-    assert card.min_samples == framing.patch_samples
     assert card.default_layer in card.layers
-    assert tuple(card.layers) == tuple(embedder.network.layers)
+    assert tuple(card.layers) == tuple(embedder.model.network.layers)
     assert (len(card.sha256) == 64) == bool(card.weights)
     embedding = embedder(noise(6 * card.min_samples), card.sample_rate)
     steps = np.diff(embedding.start)[1:-1]  # away from what is added at both ends
     np.testing.assert_allclose(steps, card.hop_seconds, rtol=1e-9)
-    np.testing.assert_allclose(embedding.end[1] - embedding.start[1], card.window_seconds)
+    inner = embedding.end[2] - embedding.start[2]
+    np.testing.assert_allclose(inner, card.window_seconds)
+    for scores, labels in card.classes.items():
+        assert len(labels) == card.layers[embedder.model.scored[scores]]
+
+
+@pytest.mark.parametrize("layer", ["default", "deepest"])
+def test_a_stream_gives_each_row_when_its_last_sample_comes(name, layer):
+    card = model_card(name)
+    chosen = card.default_layer if layer == "default" else list(card.layers)[-1]
+    embedder = load_model(name, chosen)
+    rate, step = card.sample_rate, 480
+    samples = noise(3 * longest_minimum(card))
+    stream, given = embedder.stream(rate), []
+    for begin in range(0, len(samples), step):
+        rows = stream.push(samples[begin : begin + step])
+        pushed = min(begin + step, len(samples)) / rate
+        for start, end in zip(rows.start, rows.end, strict=True):
+            assert end <= pushed + 1e-9
+            # Behind the first rows, which begin before the sound does.
+            if start > 0 and not card.drops:
+                assert pushed - end <= step / rate + 1e-9
+                window = card.timing.get(chosen, {}).get("window_seconds", card.latency_seconds)
+                assert pushed - start <= window + step / rate + 1e-9
+            given.append(end)
+    assert given
+    assert card.latency_seconds == card.window_seconds
+    stream.finish()
+    with pytest.raises(AudioValueError, match="finished"):
+        stream.push(samples)
+
+
+def test_several_layers_at_once_are_their_columns_side_by_side(name):
+    card = model_card(name)
+    layers = list(card.layers)[-3:]
+    samples = noise(5 * longest_minimum(card))
+    both = load_model(name, layers, "mean+max")
+    rows = both(samples, card.sample_rate)
+    assert rows.dim == both.dim == sum(both.hearing.sizes.values())
+    parts = both.split(rows)
+    assert list(parts) == layers
+    for layer in layers:
+        alone = load_model(name, layer, "mean+max")(samples, card.sample_rate)
+        if len(alone) == len(rows):
+            assert_same(parts[layer], alone)
+        else:
+            # A layer with shorter steps: the rows hold all of it.
+            assert is_sequence(card)
+            np.testing.assert_allclose(
+                parts[layer].values.max(), alone.values.max(), rtol=1e-5, atol=1e-7
+            )
+    with pytest.raises(ConfigError, match="once"):
+        load_model(name, [layers[0], layers[0]])
+    with pytest.raises(ConfigError, match="once"):
+        load_model(name, [])
 
 
 def test_the_same_input_gives_the_same_bits(name):
@@ -106,9 +177,9 @@ def test_array_file_blocks_and_batch_give_one_answer(name, seconds, rng, write_s
 
 
 @pytest.mark.parametrize("largest", [700, 20_000, 400_000])
-@pytest.mark.parametrize("patch_hop", [None, 7])
-def test_blocks_of_random_sizes_give_the_rows_of_the_whole(name, largest, patch_hop, rng):
-    embedder = load_model(name, patch_hop=patch_hop)
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_blocks_of_random_sizes_give_the_rows_of_the_whole(name, largest, overlapping, rng):
+    embedder = load_model(name, **(finer(model_card(name)) if overlapping else {}))
     rate = embedder.sample_rate
     for count in (1, embedder.card.min_samples, 12 * rate + 311):
         samples = noise(count)
@@ -146,7 +217,8 @@ def test_every_sample_is_covered_unless_the_card_says_what_is_dropped(name, seco
     samples[-300:] += 0.9
     changed = np.abs(embedder(samples, rate).values - embedding.values).max(axis=1) > 0
     assert changed[-1]
-    assert not changed[:-1].any()
+    before = embedding.end < (len(samples) - 300) / rate
+    assert not changed[before].any()
 
 
 @pytest.mark.parametrize("short", ["pad", "tile", "error"])
@@ -209,7 +281,7 @@ def test_unusable_samples_are_a_typed_error(name, value, tmp_path):
     with pytest.raises(AudioValueError, match=r"bad\.wav"):
         embedder.file(tmp_path / "bad.wav")
     with pytest.raises(AudioValueError), np.errstate(over="ignore"):
-        PatchStream(embedder.front_end).push(samples.astype(np.float32))
+        embedder.stream(embedder.sample_rate).push(samples.astype(np.float32))
 
 
 def test_eight_channels_and_192_kilohertz(name, write_sound):
@@ -294,13 +366,14 @@ def test_wrong_arrays_and_rates_are_typed_errors(name, samples, rate):
 def test_every_layer_can_be_embedded_with_every_pooling(name):
     card = model_card(name)
     module, _ = build_model(name)
-    samples = noise(2 * card.min_samples)
-    patches = module.front_end(torch.from_numpy(samples))[:, None]
+    samples = noise(longest_minimum(card) + card.min_samples)
+    heard = example_input(module, card, samples)
     for layer, channels in card.layers.items():
         with torch.inference_mode():
-            shape = module.network.until(patches, layer).shape
+            shape = module.network.until(heard, layer).shape
         assert shape[1] == channels
         positions = int(np.prod(shape[2:])) if len(shape) > 2 else 0
+        positions = 1 if is_sequence(card) else positions
         for pooling in (*POOLINGS, "flatten"):
             embedder = load_model(name, layer, pooling)
             embedding = embedder(samples, card.sample_rate)
@@ -311,14 +384,14 @@ def test_every_layer_can_be_embedded_with_every_pooling(name):
 
 def test_a_network_can_be_cut_in_two_at_every_layer(name):
     module, card = build_model(name)
-    patches = module.front_end(torch.from_numpy(noise(2 * card.min_samples)))[:, None]
+    patches = example_input(module, card, noise(longest_minimum(card) + card.min_samples))
     with torch.inference_mode():
         wanted = module.network.activations(patches, module.network.outputs)
         for layer in card.layers:
             resumed = module.network.resume(module.network.until(patches, layer), layer)
             assert resumed.keys() == ({layer} if layer in wanted else wanted.keys())
-            for name, values in resumed.items():
-                torch.testing.assert_close(values, wanted[name])
+            for output, values in resumed.items():
+                torch.testing.assert_close(values, wanted[output])
     with pytest.raises(KeyError, match="no layer"):
         module.network.until(patches, "nowhere")
 
@@ -334,6 +407,8 @@ def test_a_network_can_be_cut_in_two_at_every_layer(name):
         {"patch_hop": 0},
         {"short": "stretch"},
         {"channels": "left"},
+        {"precision": "float8"},
+        {"patch": 0},
     ],
     ids=str,
 )
@@ -348,8 +423,8 @@ def test_a_patch_hop_is_the_embedders_own(name):
     module, card = build_model(name)
     plain = Embedder(module, card)
     before = plain(noise(200_000), 22050)
-    fine = Embedder(module, card, patch_hop=10)
-    assert len(fine(noise(200_000), 22050)) > len(before)
+    fine = Embedder(module, card, **finer(card))
+    assert len(fine(noise(200_000), 22050)) != len(before)
     assert_same(plain(noise(200_000), 22050), before)
     assert fine.identity() != plain.identity()
 

@@ -15,7 +15,7 @@ ROOMS = {
     "weights": {"models"},
     "registry": {"audio", "models", "weights"},
     "store": set(),
-    "embed": {"registry", "audio", "store"},
+    "embed": {"registry", "audio", "store", "models"},
     "data": {"audio", "store"},
     "training": {"models", "data", "audio"},
     "analysis": {"store", "models"},
