@@ -27,6 +27,7 @@ from coala_latent.cli.options import (
     parse_shard,
     probe_options,
 )
+from coala_latent.cli.predict import predict_command
 from coala_latent.tasks.progress import console, progress_bar
 
 __all__ = ["encode_command", "main"]
@@ -248,6 +249,9 @@ def models_command(name: str | None, as_json: bool) -> None:
             card.description,
         )
     Console().print(table)
+
+
+main.add_command(predict_command)
 
 
 @main.command("sounds")

@@ -11,10 +11,12 @@ embedding 128 * 3 * 3 = 1152.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.models.layered import Layered, Step
@@ -269,6 +271,8 @@ class Coala(nn.Module):
         tag_decoder: ``z`` to tag probabilities; None for encoders only.
     """
 
+    scored: ClassVar[Mapping[str, str]] = {"tags": "z_d"}
+
     def __init__(
         self,
         front_end: CoalaFrontEnd,
@@ -288,6 +292,24 @@ class Coala(nn.Module):
     def network(self) -> AudioEncoder:
         """What embeds patches."""
         return self.audio_encoder
+
+    def score(self, name: str, hidden: Tensor) -> Tensor:
+        """How near sounds are to each tag, of which none need have been heard with a label.
+
+        Args:
+            name: ``"tags"``.
+            hidden: ``z_d`` of sounds, ``(n, 9 * channels)``.
+
+        Returns:
+            ``(n, tags)`` in [0, 1]: cosine similarity with each tag by itself, 0 standing for
+            opposite and 1 for equal directions.
+        """
+        if name not in self.scored:
+            raise KeyError(f"no scores {name!r}; there are {', '.join(self.scored)}")
+        first = next(self.tag_encoder.parameters())
+        alone = torch.eye(first.shape[1], dtype=first.dtype, device=first.device)
+        tags = functional.normalize(self.tag_encoder(alone)[1], dim=1)
+        return (1 + functional.normalize(hidden, dim=1) @ tags.T) / 2
 
     def forward(self, patches: Tensor, tags: Tensor) -> CoalaOutput:
         """Embed and reconstruct pairs: ``(batch, 1, 96, 96)`` and ``(batch, tags)``."""
@@ -311,6 +333,8 @@ class CoalaTagger(nn.Module):
         cnn: Patches to ``(z, tag probabilities)``.
     """
 
+    scored: ClassVar[Mapping[str, str]] = {"tags": "tags"}
+
     def __init__(self, front_end: CoalaFrontEnd, cnn: CNN) -> None:
         super().__init__()
         self.front_end = front_end
@@ -320,6 +344,12 @@ class CoalaTagger(nn.Module):
     def network(self) -> CNN:
         """What embeds patches."""
         return self.cnn
+
+    def score(self, name: str, hidden: Tensor) -> Tensor:
+        """The network's tag probabilities ``(n, tags)`` as they are."""
+        if name not in self.scored:
+            raise KeyError(f"no scores {name!r}; there are {', '.join(self.scored)}")
+        return hidden
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """``(batch, 1, 96, 96)`` to ``z`` and tag logits ``(batch, tags)``."""
