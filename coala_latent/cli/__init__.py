@@ -48,6 +48,7 @@ def _embedder(options: dict[str, Any]) -> Any:
         options["pooling"],
         device=options["device"],
         batch_size=options["batch_size"],
+        patch=options["patch"],
         patch_hop=options["patch_hop"],
         short=options["short"],
         channels=options["channels"],

@@ -70,7 +70,11 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 required=True,
                 help="Name (`coala-latent models` lists them) or .safetensors file.",
             ),
-            click.option("--layer", help="Layer to embed; the model's default if not given."),
+            click.option(
+                "--layer",
+                callback=parse_layers,
+                help="Layer to embed, or several with commas; the model's default if not given.",
+            ),
             click.option(
                 "--pooling",
                 type=click.Choice(POOLINGS),
@@ -87,9 +91,14 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="Rows computed at a time.",
             ),
             click.option(
+                "--patch",
+                type=click.IntRange(1),
+                help="Time steps in a row, of a model that runs along the waveform (SoundNet).",
+            ),
+            click.option(
                 "--patch-hop",
                 type=click.IntRange(1),
-                help="Frames between rows; a smaller one gives more rows that overlap.",
+                help="Frames (or time steps) between rows; a smaller one gives more that overlap.",
             ),
             click.option(
                 "--short",
@@ -110,6 +119,13 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def parse_layers(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> list[str] | None:
+    """Names between commas."""
+    return None if value is None else [name.strip() for name in value.split(",")]
 
 
 def parse_shard(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
