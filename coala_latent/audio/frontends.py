@@ -66,7 +66,8 @@ class FrontEnd(nn.Module, ABC):
         self.power = power
         if self.n_fft < framing.window:
             raise ValueError(f"a window of {framing.window} samples needs a larger transform")
-        window = F.pad(torch.hann_window(framing.window), (0, self.n_fft - framing.window))
+        window = torch.hann_window(framing.window, dtype=torch.float64).float()
+        window = F.pad(window, (0, self.n_fft - framing.window))
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("mel_filters", torch.from_numpy(filters), persistent=False)
 

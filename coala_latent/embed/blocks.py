@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from coala_latent.errors import AudioEmptyError, AudioTooShortError, AudioValueError
+from coala_latent.errors import AudioTooShortError, AudioValueError
 
 __all__ = ["Block", "BlockStream", "PatchBlock", "WaveBlock", "checked_samples", "extend_short"]
 
@@ -92,7 +92,6 @@ def extend_short(sound: Tensor, wanted: int, short: str, sample_rate: int, sourc
 
     Raises:
         AudioTooShortError: It is shorter and `short` is ``"error"``.
-        AudioEmptyError: There is nothing to repeat.
     """
     if short == "pad" or len(sound) >= wanted:
         return sound
@@ -103,5 +102,6 @@ def extend_short(sound: Tensor, wanted: int, short: str, sample_rate: int, sourc
             "use short='pad' or short='tile'",
         )
     if len(sound) == 0:
-        raise AudioEmptyError(source, "no samples to repeat", "use short='pad'")
+        # So short that nothing was left of it at this rate.
+        return sound.new_zeros(wanted)
     return sound.repeat(-(-wanted // len(sound)))[:wanted]

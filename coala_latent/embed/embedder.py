@@ -17,6 +17,7 @@ from coala_latent.embed.blocks import Block, PatchBlock, WaveBlock
 from coala_latent.embed.hearing import Hearing, PatchHearing, joined
 from coala_latent.embed.live import StreamEncoder
 from coala_latent.embed.pooling import check_pooling
+from coala_latent.embed.sequence_hearing import SequenceHearing
 from coala_latent.embed.sources import FileEnd, as_sound, file_blocks, sound_blocks
 from coala_latent.embed.stream import Short
 from coala_latent.errors import ConfigError
@@ -135,8 +136,6 @@ class Embedder:
                 patch_hop=patch_hop,
                 precision=precision,
             )
-        from coala_latent.embed.sequence_hearing import SequenceHearing
-
         return SequenceHearing(
             self.model,
             self.card,

@@ -13,7 +13,7 @@ from coala_latent.embed.blocks import Block
 from coala_latent.embed.hearing import Hearing, joined
 from coala_latent.embed.sources import as_sound, pieces
 from coala_latent.embed.stream import Short
-from coala_latent.errors import AudioValueError
+from coala_latent.errors import AudioEmptyError, AudioValueError
 from coala_latent.types import Embedding, FloatArray
 
 __all__ = ["StreamEncoder"]
@@ -49,6 +49,7 @@ class StreamEncoder:
         self._resampler = StreamResampler(sample_rate, cutter.sample_rate)
         self._blocks = cutter.begin(_SOURCE)
         self._rows = hearing.listen()
+        self._begun = False
         self._ended = False
 
     def push(self, samples: Any) -> Embedding:
@@ -63,6 +64,7 @@ class StreamEncoder:
         self._check_open()
         if np.size(samples) == 0:
             return joined([], self._dim)
+        self._begun = True
         sound = as_sound(samples, self.sample_rate, _SOURCE).samples
         mono = sound if sound.ndim == 1 else mix_channels(sound, self._channels)
         return joined([self._rows(block) for block in self._push(mono)], self._dim)
@@ -72,11 +74,13 @@ class StreamEncoder:
 
         Raises:
             AudioTooShortError: It is shorter than one row and `short` is ``"error"``.
-            AudioEmptyError: No samples were pushed and `short` is ``"tile"``.
+            AudioEmptyError: No samples were pushed.
             AudioValueError: The stream has been finished already.
         """
         self._check_open()
         self._ended = True
+        if not self._begun:
+            raise AudioEmptyError(_SOURCE, "no samples", "push at least one")
         blocks = [self._blocks.push(self._resampler.finish()), self._blocks.finish()]
         return joined([self._rows(block) for block in blocks], self._dim)
 

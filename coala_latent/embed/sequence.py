@@ -126,7 +126,6 @@ class WaveStream:
 
         Raises:
             AudioTooShortError: The sound is too short and `short` is ``"error"``.
-            AudioEmptyError: Not one sample was pushed and `short` is ``"tile"``.
         """
         sound = self._held
         if not self._started:

@@ -78,7 +78,6 @@ class PatchStream:
 
         Raises:
             AudioTooShortError: The sound does not fill a patch and `short` is ``"error"``.
-            AudioEmptyError: Not one sample was pushed and `short` is ``"tile"``.
         """
         samples = self._samples
         if not self._started:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
 
 from coala_latent.audio.frontends import CoalaFrontEnd, CoalaLegacy, CoalaStandard, FrontEnd
+from coala_latent.audio.musicnn import MusicnnFrontEnd
+from coala_latent.audio.raw import RawWaveform
 from coala_latent.audio.yamnet import YamnetFrontEnd
 from coala_latent.errors import ConfigError
 from coala_latent.models.coala import (
@@ -20,18 +22,22 @@ from coala_latent.models.coala import (
     TagDecoder,
     TagEncoder,
 )
+from coala_latent.models.musicnn import Musicnn, MusicnnNetwork, VggNetwork
+from coala_latent.models.soundnet import OBJECTS, SCENES, SoundNet, SoundNetwork
 from coala_latent.models.yamnet import Yamnet, YamnetNetwork
 
 __all__ = ["ARCHITECTURES", "FRONT_ENDS", "Architecture", "build_front_end", "build_module"]
 
-FRONT_ENDS: dict[str, Callable[..., FrontEnd]] = {
+FRONT_ENDS: dict[str, Callable[..., FrontEnd | RawWaveform]] = {
     "coala_legacy": CoalaLegacy,
     "coala_standard": CoalaStandard,
+    "musicnn": MusicnnFrontEnd,
+    "waveform": RawWaveform,
     "yamnet": YamnetFrontEnd,
 }
 
 
-def build_front_end(name: str, **settings: Any) -> FrontEnd:
+def build_front_end(name: str, **settings: Any) -> Any:
     """A front end by name.
 
     Raises:
@@ -96,6 +102,38 @@ def build_yamnet(front_end: YamnetFrontEnd, *, channels: int = 32, classes: int 
     return Yamnet(front_end, YamnetNetwork(channels, classes))
 
 
+def build_musicnn(
+    front_end: MusicnnFrontEnd,
+    *,
+    timbral: int = 204,
+    temporal: int = 51,
+    middle: int = 64,
+    dense: int = 200,
+    tags: int = 50,
+) -> Musicnn:
+    """The musically motivated network."""
+    return Musicnn(front_end, MusicnnNetwork(timbral, temporal, middle, dense, tags))
+
+
+def build_musicnn_vgg(
+    front_end: MusicnnFrontEnd, *, channels: int = 128, tags: int = 50
+) -> Musicnn:
+    """The VGG that came with it, backbone of the concept hierarchies."""
+    return Musicnn(front_end, VggNetwork(channels, tags))
+
+
+def build_soundnet(
+    front_end: RawWaveform,
+    *,
+    depth: Literal[5, 8] = 8,
+    widths: Sequence[int] | None = None,
+    objects: int = OBJECTS,
+    scenes: int = SCENES,
+) -> SoundNet:
+    """SoundNet of 8 or 5 layers."""
+    return SoundNet(front_end, SoundNetwork(depth, widths, objects, scenes))
+
+
 _COALA = Architecture(
     build=build_coala,
     hears="patches",
@@ -104,6 +142,16 @@ _COALA = Architecture(
     paper="Favory, Drossos, Virtanen, Serra: COALA: Co-Aligned Autoencoders for Learning "
     "Semantically Enriched Audio Representations, 2020, arXiv 2006.08386",
     project="https://github.com/xavierfav/coala",
+)
+
+_MUSICNN = Architecture(
+    build=build_musicnn,
+    hears="patches",
+    default_layer="penultimate",
+    short="pad",
+    paper="Pons, Serra: musicnn: Pre-trained convolutional neural networks for music audio "
+    "tagging, ISMIR 2019 late-breaking, arXiv 1909.06654",
+    project="https://github.com/jordipons/musicnn",
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -117,6 +165,17 @@ ARCHITECTURES: dict[str, Architecture] = {
         paper="Gemmeke et al.: Audio Set: An ontology and human-labeled dataset for audio events, "
         "ICASSP 2017; Howard et al.: MobileNets, 2017, arXiv 1704.04861",
         project="https://github.com/tensorflow/models/tree/master/research/audioset/yamnet",
+    ),
+    "musicnn": _MUSICNN,
+    "musicnn_vgg": replace(_MUSICNN, build=build_musicnn_vgg, default_layer="pool5"),
+    "soundnet": Architecture(
+        build=build_soundnet,
+        hears="sequence",
+        default_layer="pool5",
+        short="tile",
+        paper="Aytar, Vondrick, Torralba: SoundNet: Learning Sound Representations from Unlabeled "
+        "Video, NeurIPS 2016, arXiv 1610.09001",
+        project="https://github.com/cvondrick/soundnet",
     ),
 }
 

@@ -55,8 +55,8 @@ class Card:
         sha256: Of the weights file.
         vocabulary: Tags in the order of the model's inputs or outputs.
         classes: Names of the classes behind each set of scores.
-        timing: For a model whose layers differ in it, ``hop_seconds``, ``window_seconds`` and
-            ``min_samples`` of each layer.
+        timing: For a model whose layers differ in it, ``hop_seconds``, ``window_seconds``,
+            ``latency_seconds`` and ``min_samples`` of each layer.
         origin: Where converted weights come from: address or package, hash, converter.
         training: Data, configuration, metrics and versions of the run that made the weights.
         fingerprint: What the weights answer to three synthetic sounds; see `fingerprint`.

@@ -72,7 +72,7 @@ def describe_model(
         project=kind.project,
         licence=licence,
         vocabulary=vocabulary,
-        latency_seconds=timing["window_seconds"],
+        latency_seconds=timing["latency_seconds"],
         classes=dict(classes or {}),
         timing=heard.timing if kind.hears == "sequence" else {},
         origin=dict(origin or {}),
@@ -96,11 +96,18 @@ class _Heard:
         rate = self.sample_rate
         if isinstance(module.front_end, FrontEnd):
             framing = module.front_end.framing
-            hop, window, least = framing.patch_step, framing.patch_samples, framing.patch_samples
+            hop, window, latest = framing.patch_step, framing.heard_samples, framing.patch_samples
+            least = framing.patch_samples
         else:
             geometry = module.network.geometry(layer)
             hop, window, least = geometry.stride, geometry.field, geometry.minimum
-        return {"hop_seconds": hop / rate, "window_seconds": window / rate, "min_samples": least}
+            latest = window
+        return {
+            "hop_seconds": hop / rate,
+            "window_seconds": window / rate,
+            "latency_seconds": latest / rate,
+            "min_samples": least,
+        }
 
 
 def _example(module: Any) -> torch.Tensor:

@@ -35,6 +35,9 @@ def saved_models_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "saved_models"
 
 
+# The VGG's poolings drop the last frames of a patch of 187: its third layer of maps ends with frame
+# 160, and two time steps of its last, 64 frames each, are all it has.
+VGG_FRONT_END = {"name": "musicnn", "patch_hop": 128, "heard": 160}
 _TAGS = ("bright", "dull", "metal", "tap", "wood")
 _COALA_SIZES = {"channels": 4, "tags": len(_TAGS)}
 _TEST_MODELS: dict[str, dict[str, Any]] = {
@@ -65,6 +68,35 @@ _TEST_MODELS: dict[str, dict[str, Any]] = {
         "front_end": {"name": "yamnet"},
         "sizes": {"channels": 2, "classes": len(_TAGS)},
         "classes": {"events": _TAGS},
+    },
+    "musicnn-test": {
+        "description": "Tiny random MusiCNN, for tests.",
+        "architecture": "musicnn",
+        "front_end": {"name": "musicnn"},
+        "sizes": {"timbral": 3, "temporal": 2, "middle": 4, "dense": 6, "tags": len(_TAGS)},
+        "classes": {"tags": _TAGS},
+    },
+    "musicnn-vgg-test": {
+        "description": "Tiny random VGG of MusiCNN, for tests.",
+        "architecture": "musicnn_vgg",
+        "front_end": VGG_FRONT_END,
+        "sizes": {"channels": 4, "tags": len(_TAGS)},
+        "classes": {"tags": _TAGS},
+    },
+    "soundnet8-test": {
+        "description": "Tiny random SoundNet of 8 layers, for tests.",
+        "architecture": "soundnet",
+        "front_end": {"name": "waveform"},
+        "sizes": {"widths": [2, 3, 4, 5, 6, 7, 8], "objects": 4, "scenes": len(_TAGS)},
+        "classes": {"objects": ("bell", "dog", "drum", "rain"), "scenes": _TAGS},
+    },
+    "soundnet5-test": {
+        "description": "Tiny random SoundNet of 5 layers, for tests.",
+        "architecture": "soundnet",
+        "front_end": {"name": "waveform"},
+        "sizes": {"depth": 5, "widths": [2, 3, 4, 5], "objects": 4, "scenes": len(_TAGS)},
+        "classes": {"objects": ("bell", "dog", "drum", "rain"), "scenes": _TAGS},
+        "default_layer": "pool3",
     },
 }
 

@@ -117,12 +117,11 @@ def test_a_stream_gives_each_row_when_its_last_sample_comes(name, layer):
             assert end <= pushed + 1e-9
             # Behind the first rows, which begin before the sound does.
             if start > 0 and not card.drops:
-                assert pushed - end <= step / rate + 1e-9
-                window = card.timing.get(chosen, {}).get("window_seconds", card.latency_seconds)
-                assert pushed - start <= window + step / rate + 1e-9
+                latency = card.timing.get(chosen, {}).get("latency_seconds", card.latency_seconds)
+                assert pushed - start <= latency + step / rate + 1e-9
             given.append(end)
     assert given
-    assert card.latency_seconds == card.window_seconds
+    assert card.latency_seconds >= card.window_seconds
     stream.finish()
     with pytest.raises(AudioValueError, match="finished"):
         stream.push(samples)
@@ -213,8 +212,8 @@ def test_every_sample_is_covered_unless_the_card_says_what_is_dropped(name, seco
         assert embedding.end[-1] <= seconds
         return
     assert embedding.end[-1] == pytest.approx(len(samples) / rate, abs=1e-9)
-    # It is heard, too: a click at the very end changes the last row and no row before its patch.
-    samples[-300:] += 0.9
+    # It is heard, too: a noise at the very end changes the last row and no row that ends before.
+    samples[-300:] = 50 * noise(300, seed=1)
     changed = np.abs(embedder(samples, rate).values - embedding.values).max(axis=1) > 0
     assert changed[-1]
     before = embedding.end < (len(samples) - 300) / rate

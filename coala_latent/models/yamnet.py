@@ -1,0 +1,184 @@
+"""YAMNet: 521 kinds of sound events from 0.96 s of sound.
+
+Original project: YAMNet in TensorFlow's model garden (research/audioset/yamnet, Plakal and Ellis,
+Apache-2.0), trained on AudioSet (Gemmeke et al., "Audio Set: An ontology and human-labeled dataset
+for audio events", ICASSP 2017). The body is MobileNet v1: Howard et al., "MobileNets: Efficient
+Convolutional Neural Networks for Mobile Vision Applications", 2017 (arXiv 1704.04861).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from coala_latent.audio.yamnet import YamnetFrontEnd
+from coala_latent.models.layered import Layered, Step
+
+__all__ = ["SamePad", "Yamnet", "YamnetNetwork", "YamnetOutput"]
+
+# Stride of each layer, and its channels as multiples of the first layer's.
+STRIDES = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+WIDTHS = (1, 2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32)
+KERNEL = 3
+EPS = 1e-4
+# TensorFlow's default decay of 0.99.
+MOMENTUM = 0.01
+
+
+class SamePad(nn.Module):
+    """TensorFlow's "SAME" padding: ``ceil(n / stride)`` outputs, the odd zero at the end.
+
+    At stride 2 an even side is padded at its end alone, which no symmetric padding can do.
+
+    Args:
+        kernel: Side of the kernel.
+        stride: Of the convolution that follows.
+    """
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.stride = stride
+
+    def sides(self, size: int) -> tuple[int, int]:
+        """Zeros before and after a side of that size."""
+        outputs = -(-size // self.stride)
+        total = max(0, (outputs - 1) * self.stride + self.kernel - size)
+        return total // 2, total - total // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad ``(..., height, width)``."""
+        return F.pad(x, (*self.sides(x.shape[-1]), *self.sides(x.shape[-2])))
+
+
+class ConvNorm(nn.Module):
+    """Convolution with "SAME" padding, batch norm without scale, ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.pad = SamePad(kernel, stride)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=EPS, momentum=MOMENTUM)
+        # The original has no scale to learn.
+        self.norm.weight.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(n, inputs, height, width)`` to ``(n, outputs, ceil(height / stride), ...)``."""
+        return F.relu(self.norm(self.conv(self.pad(x))))
+
+
+class Separable(nn.Module):
+    """A 3 x 3 convolution of each channel by itself, then a 1 x 1 convolution across them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = ConvNorm(inputs, inputs, KERNEL, stride, groups=inputs)
+        self.pointwise = ConvNorm(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(n, inputs, height, width)`` to ``(n, outputs, ...)``."""
+        separated: Tensor = self.pointwise(self.depthwise(x))
+        return separated
+
+
+class YamnetNetwork(Layered):
+    """Log-mel patches to embeddings and class logits.
+
+    Layers ``layer1`` .. ``layer14`` after their last ReLU, ``embedding`` (their mean over time and
+    frequency), ``logits``.
+
+    Args:
+        channels: Of the first layer; the embedding has 32 times as many values.
+        classes: Classes to tell apart.
+
+    Shape:
+        - Input: ``(n, 1, 96 frames, 64 bands)``; other sides work.
+        - Output: embeddings ``(n, 32 * channels)`` and logits ``(n, classes)``.
+    """
+
+    def __init__(self, channels: int = 32, classes: int = 521) -> None:
+        super().__init__()
+        self.layer1 = ConvNorm(1, channels, KERNEL, STRIDES[0])
+        for number in range(2, len(STRIDES) + 1):
+            before, width = WIDTHS[number - 2], WIDTHS[number - 1]
+            layer = Separable(before * channels, width * channels, STRIDES[number - 1])
+            self.add_module(f"layer{number}", layer)
+        self.classifier = nn.Linear(WIDTHS[-1] * channels, classes)
+
+    def steps(self) -> dict[str, Step]:
+        """``layer1`` .. ``layer14`` and ``embedding``."""
+        names = [f"layer{number}" for number in range(1, len(STRIDES) + 1)]
+        return {**{name: self.get_submodule(name) for name in names}, "embedding": _mean}
+
+    def heads(self) -> dict[str, Step]:
+        """``logits``."""
+        return {"logits": self.classifier}
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed and classify patches; see the class."""
+        found = self.activations(x, ("embedding", "logits"))
+        return found["embedding"], found["logits"]
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean((2, 3))
+
+
+class YamnetOutput(NamedTuple):
+    """What `Yamnet` returns, in the original's order."""
+
+    scores: Tensor
+    embeddings: Tensor
+    log_mel: Tensor
+
+
+class Yamnet(nn.Module):
+    """YAMNet from the waveform on.
+
+    Args:
+        front_end: Waveforms to patches; the original's by default.
+        network: Patches to embeddings and logits; of the original's size by default.
+
+    Shape:
+        - Input: ``(batch, time)`` or ``(time,)``, float in [-1, 1], 16 kHz.
+        - Output: scores ``(batch, patches, classes)`` in [0, 1], embeddings
+          ``(batch, patches, 1024)``, log-mel spectrogram ``(batch, frames, 64)``; without
+          ``batch`` for a single waveform.
+    """
+
+    scored: ClassVar[Mapping[str, str]] = {"events": "logits"}
+
+    def __init__(
+        self, front_end: YamnetFrontEnd | None = None, network: YamnetNetwork | None = None
+    ) -> None:
+        super().__init__()
+        self.front_end = YamnetFrontEnd() if front_end is None else front_end
+        self.network = YamnetNetwork() if network is None else network
+
+    def score(self, name: str, hidden: Tensor) -> Tensor:
+        """Logits ``(n, classes)`` to scores in [0, 1]; any number of classes may be present.
+
+        Raises:
+            KeyError: No such set of classes.
+        """
+        if name not in self.scored:
+            raise KeyError(f"no classes {name!r}; there are {', '.join(self.scored)}")
+        return torch.sigmoid(hidden)
+
+    def forward(self, waveform: Tensor) -> YamnetOutput:
+        """Scores, embeddings and log-mel spectrogram of whole waveforms; see the class."""
+        frames = self.front_end.log_mel(waveform)
+        patches = self.front_end.patches(frames).transpose(-1, -2)
+        embeddings, logits = self.network(patches.reshape(-1, 1, *self.front_end.patch_shape))
+        shape = patches.shape[:-2]
+        return YamnetOutput(
+            self.score("events", logits).reshape(*shape, -1),
+            embeddings.reshape(*shape, -1),
+            frames.transpose(-1, -2),
+        )
