@@ -49,7 +49,13 @@ class StepGrid:
     @property
     def leading(self) -> Geometry:
         """Geometry of the layer that sets the rows."""
-        return max(self.layers.values(), key=lambda geometry: geometry.stride)
+        return self.layers[self.leading_layer]
+
+    @property
+    def leading_layer(self) -> str:
+        """The layer with the longest steps, of those the one that hears most in a step."""
+        sizes = {layer: (each.stride, each.field) for layer, each in self.layers.items()}
+        return max(sizes, key=lambda layer: sizes[layer])
 
     @property
     def minimum(self) -> int:
@@ -186,7 +192,7 @@ class SoundRows:
         # Of each layer the steps that later rows need, and the index of the first of them.
         self._steps: dict[str, Tensor] = {}
         self._first = dict.fromkeys(grid.layers, 0)
-        self._leading = max(grid.layers, key=lambda layer: grid.layers[layer].stride)
+        self._leading = grid.leading_layer
 
     @torch.inference_mode()
     def push(self, block: WaveBlock) -> Embedding:
@@ -245,7 +251,7 @@ class SoundRows:
             begin, end = self._grid.steps(row, geometry)
             # The first and the last row take what lies beyond them.
             begin = 0 if row == 0 else min(begin, available - 1)
-            end = available if last else end
+            end = available if last else max(end, begin + 1)
             first = self._first[layer]
             steps = self._steps[layer][..., begin - first : end - first]
             if self._pooling == "flatten":

@@ -13,7 +13,7 @@ second, as in the original.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from torch.nn import functional as F
 
 from coala_latent.audio.musicnn import MusicnnFrontEnd
 from coala_latent.models.layered import Layered, Step
+
+if TYPE_CHECKING:
+    from coala_latent.models.musicnn_folded import FoldedMusicnn, FoldedVgg
 
 __all__ = ["Musicnn", "MusicnnNetwork", "VggNetwork"]
 
@@ -120,6 +123,12 @@ class VggNetwork(Layered):
     def forward(self, x: Tensor) -> Tensor:
         """Tag logits of patches; see the class."""
         return self.until(x, "logits")
+
+    def folded(self) -> FoldedVgg:
+        """The same layers in evaluation, with the weights as they are now, several times faster."""
+        from coala_latent.models.musicnn_folded import FoldedVgg
+
+        return FoldedVgg(self)
 
     def concept_features(self, x: Tensor) -> dict[str, Tensor]:
         """What concept vectors are trained on, of patches ``(n, 1, 187, 96)``.
@@ -226,6 +235,12 @@ class MusicnnNetwork(Layered):
     def forward(self, x: Tensor) -> Tensor:
         """Tag logits of patches; see the class."""
         return self.until(x, "logits")
+
+    def folded(self) -> FoldedMusicnn:
+        """The same layers in evaluation, with the weights as they are now, several times faster."""
+        from coala_latent.models.musicnn_folded import FoldedMusicnn
+
+        return FoldedMusicnn(self)
 
     def _frontend(self, x: Tensor) -> Tensor:
         normal = self.norm_input(x)

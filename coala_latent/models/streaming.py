@@ -13,6 +13,9 @@ from coala_latent.models.stack import ConvolutionStack, Stage
 
 __all__ = ["StackStream"]
 
+# Samples computed at a time, of all sounds of a batch together.
+_PIECE = 1 << 20
+
 
 class StackStream:
     """Layers of a network as its input arrives.
@@ -55,7 +58,14 @@ class StackStream:
         """
         if x.dim() != 3 or x.shape[1] != 1:
             raise ValueError(f"shape {tuple(x.shape)}: push (batch, 1, time)")
-        return self._advance(x, last=False)
+        # Long pushes in pieces, so that what is computed on the way stays small.
+        pieces = [
+            self._advance(piece, last=False)
+            for piece in x.split(max(1, _PIECE // max(1, len(x))), dim=-1)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return {name: torch.cat([piece[name] for piece in pieces], dim=-1) for name in self._layers}
 
     def finish(self) -> dict[str, Tensor]:
         """The steps that remain when the input is over, as `push` gives them.

