@@ -93,9 +93,10 @@ def test_the_card_is_there_before_the_weights_and_true(name):
     assert card.default_layer in card.layers
     assert tuple(card.layers) == tuple(embedder.model.network.layers)
     assert (len(card.sha256) == 64) == bool(card.weights)
-    embedding = embedder(noise(6 * card.min_samples), card.sample_rate)
+    count = 6 * max(card.min_samples, round(card.window_seconds * card.sample_rate))
+    embedding = embedder(noise(count), card.sample_rate)
     # Away from what is added at both ends.
-    inside = (embedding.start > 0) & (embedding.end < 6 * card.min_samples / card.sample_rate)
+    inside = (embedding.start > 0) & (embedding.end < count / card.sample_rate)
     start, end = embedding.start[inside], embedding.end[inside]
     assert len(start) > 2
     np.testing.assert_allclose(np.diff(start), card.hop_seconds, rtol=1e-9)
