@@ -37,13 +37,12 @@ class MusicnnFrontEnd(FrontEnd):
     Args:
         patch_hop: Frames between patches; patches of the original do not overlap by default.
         half_cast: Round mel powers to float16 before the logarithm, as the original does. A value
-            moves by at most 2.2e-4. Where a power lies halfway between two float16 numbers, the
-            errors of its computation decide between values 4.3e-4 apart; it is computed in float64
-            for that, so that blocks and batches of any size agree, and about one value in ten
-            thousand is the neighbour of the original's. Gradients pass as if nothing were rounded. Powers
-            beyond float16's largest number, 65504, are infinite in the original and 65504 here;
-            sounds in [-1, 1] stay far below.
-        heard: Frames of a patch, from its first, that the network hears, if not all.
+            moves by at most 2.2e-4, a tag's logit by less than 1e-3. Where a power lies halfway
+            between two float16 numbers, the errors of its computation decide between values 4.3e-4
+            apart; it is computed in float64 for that, so that blocks and batches of any size agree,
+            and one value in ten thousand is the neighbour of the original's. Gradients pass as if
+            nothing were rounded. Powers beyond float16's largest number, 65504, are infinite in the
+            original and 65504 here; sounds in [-1, 1] stay below 1600.
         tail: ``"pad"`` completes the last patch with silence, so that every sample is heard;
             ``"drop"`` keeps complete patches only, as the original does.
     """

@@ -1,0 +1,1 @@
+"""From the arrays of published files to state dictionaries of our models."""
