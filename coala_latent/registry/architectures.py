@@ -33,7 +33,14 @@ from coala_latent.models.soundnet import (
 )
 from coala_latent.models.yamnet import Yamnet, YamnetNetwork
 
-__all__ = ["ARCHITECTURES", "FRONT_ENDS", "Architecture", "build_front_end", "build_module"]
+__all__ = [
+    "ARCHITECTURES",
+    "FRONT_ENDS",
+    "VGG_FRONT_END",
+    "Architecture",
+    "build_front_end",
+    "build_module",
+]
 
 FRONT_ENDS: dict[str, Callable[..., FrontEnd | RawWaveform]] = {
     "coala_legacy": CoalaLegacy,
@@ -164,6 +171,10 @@ _COALA = Architecture(
     "Semantically Enriched Audio Representations, 2020, arXiv 2006.08386",
     project="https://github.com/xavierfav/coala",
 )
+
+# The VGG's poolings drop the last frames of a patch of 187: two time steps of its last layer, 64
+# frames each, are all it has, and they hear no further than frame 160.
+VGG_FRONT_END = {"name": "musicnn", "patch_hop": 128, "heard": 160}
 
 _MUSICNN = Architecture(
     build=build_musicnn,

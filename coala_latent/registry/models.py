@@ -13,11 +13,13 @@ from torch import nn
 
 from coala_latent.errors import ConfigError, ModelNotFoundError, WeightsError
 from coala_latent.models.modes import evaluating
-from coala_latent.registry.architectures import build_module
+from coala_latent.registry.architectures import VGG_FRONT_END, build_module
 from coala_latent.registry.card import Card, is_plain_name, read_card
 from coala_latent.registry.describe import describe_model
 from coala_latent.registry.fingerprint import fingerprint
+from coala_latent.registry.known import KNOWN_WEIGHTS
 from coala_latent.weights import file_sha256, load_into, read_weights, write_json, write_weights
+from coala_latent.weights.home import models_folder
 
 __all__ = [
     "build_model",
@@ -35,9 +37,6 @@ def saved_models_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "saved_models"
 
 
-# The VGG's poolings drop the last frames of a patch of 187: its third layer of maps ends with frame
-# 160, and two time steps of its last, 64 frames each, are all it has.
-VGG_FRONT_END = {"name": "musicnn", "patch_hop": 128, "heard": 160}
 _TAGS = ("bright", "dull", "metal", "tap", "wood")
 _COALA_SIZES = {"channels": 4, "tags": len(_TAGS)}
 _TEST_MODELS: dict[str, dict[str, Any]] = {
@@ -108,18 +107,36 @@ _TEST_MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def list_models() -> list[str]:
-    """Names that `build_model` knows, sorted."""
-    shipped = (path.stem for path in saved_models_folder().glob("*.json"))
-    return sorted({*_TEST_MODELS, *shipped})
+def list_models(*, fetched: bool = True) -> list[str]:
+    """Names of models, sorted.
+
+    Args:
+        fetched: Those whose weights are here alone; else public weights too that
+            ``coala-latent weights get`` can fetch.
+    """
+    folders = (saved_models_folder(), models_folder())
+    here = {path.stem for folder in folders for path in folder.glob("*.json")}
+    return sorted({*_TEST_MODELS, *here, *(() if fetched else KNOWN_WEIGHTS)})
 
 
 def model_card(model: str | os.PathLike[str]) -> Card:
     """The card of a registered model, or of a ``.safetensors`` file with its card beside it.
 
+    The card of public weights that were not fetched yet lacks their hash and the names of classes.
+
     Raises:
         ModelNotFoundError: Neither a name nor a file; close names are suggested.
     """
+    known = KNOWN_WEIGHTS.get(model) if isinstance(model, str) else None
+    if known is not None and str(model) not in list_models():
+        return describe_model(
+            known.name,
+            known.description,
+            architecture=known.architecture,
+            front_end=known.front_end,
+            sizes=known.sizes,
+            licence=known.licence,
+        )
     return _locate(model)[0]
 
 
@@ -127,9 +144,11 @@ def _locate(model: str | os.PathLike[str]) -> tuple[Card, Path | None]:
     """A card, and the folder its weights are in (None for a test model)."""
     if isinstance(model, str) and model in _TEST_MODELS:
         return describe_model(model, **_TEST_MODELS[model]), None
-    shipped = saved_models_folder() / f"{os.fspath(model)}.json"
-    if isinstance(model, str) and is_plain_name(model) and shipped.is_file():
-        return read_card(shipped), shipped.parent
+    if isinstance(model, str) and is_plain_name(model):
+        for folder in (saved_models_folder(), models_folder()):
+            beside = folder / f"{model}.json"
+            if beside.is_file():
+                return read_card(beside), folder
     path = Path(model)
     # Path.is_file raises on names that are too long.
     if path.suffix in (".safetensors", ".json") and os.path.isfile(path):  # noqa: PTH113
@@ -137,7 +156,12 @@ def _locate(model: str | os.PathLike[str]) -> tuple[Card, Path | None]:
         if not beside.is_file():
             raise WeightsError(f"{path}: its card {beside.name} is not beside it (copy both files)")
         return read_card(beside), path.parent
-    names = list_models()
+    if str(model) in KNOWN_WEIGHTS:
+        raise ModelNotFoundError(
+            f"{model}: its weights are not on this computer "
+            f"(get them with: coala-latent weights get {model})"
+        )
+    names = list_models(fetched=False)
     close = difflib.get_close_matches(str(model), names, n=3)
     hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
     raise ModelNotFoundError(f"no model named {str(model)!r} and no such .safetensors file; {hint}")
