@@ -71,6 +71,11 @@ class Pool:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``(n, channels, time)`` to ``(n, channels, time // size)``."""
+        if torch.compiler.is_exporting():
+            # Torch exports its own pooling, and slices too, for lengths with the same remainder.
+            windows = self.size * torch.arange(x.shape[2] // self.size, device=x.device)
+            inside = torch.arange(self.size, device=x.device)
+            return x[:, :, windows[:, None] + inside].amax(3)
         return F.max_pool1d(x, self.size)
 
 
@@ -306,5 +311,6 @@ def _correlated_phases(x: Tensor, weight: Tensor, window: Window) -> Tensor:
     count = window.count(x.shape[1])
     needed = (-(-count // _PHASES) - 1 + blocks) * hop
     signal = F.pad(x[:, :, 0], (0, needed - x.shape[1]))
-    found = _correlated(signal.view(len(x), -1, hop), weight, 1)
-    return found.reshape(len(x), -1, weight.shape[0] // _PHASES)[:, :count]
+    found = _correlated(signal.unflatten(1, (-1, hop)), weight, 1)
+    phases = found.unflatten(2, (_PHASES, -1)).flatten(1, 2)
+    return phases[:, :count]

@@ -26,10 +26,8 @@ class StackStream:
     ``network.activations`` for the whole input, to within rounding, except that a sound too short
     for a layer gives no steps there instead of an error.
 
-    The weights are those the network has when the stream begins.
-
     Args:
-        network: In evaluation.
+        network: In evaluation, and left as it is until the stream is over.
         layers: To be given out.
 
     Raises:
@@ -83,7 +81,7 @@ class StackStream:
             raise RuntimeError("the sound is over: begin another stream")
         if len(x) != len(self._empty) and any(stage.begun for stage in self._stages):
             raise ValueError(f"a batch of {len(x)} after one of {len(self._empty)}")
-        self._empty = x[:, :, :0]
+        self._empty = x.new_zeros(len(x), 1, 0)
         found: dict[str, Tensor] = {}
         hidden = x.transpose(1, 2)
         for stage in self._stages:
