@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import lightning
-import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from coala_latent.audio.frontends import CoalaFrontEnd, CoalaStandard
+from coala_latent.data.epochs import split_by_group
+from coala_latent.data.module import TrainingData
 from coala_latent.data.sources import SoundSource
 from coala_latent.data.spectrograms import (
     ClipSet,
     Crop,
-    EpochBatches,
     PatchBatch,
     TrainingPatches,
     ValidationPatches,
     fit_standardisation,
-    split_by_group,
 )
+from coala_latent.errors import ConfigError
 
 __all__ = ["TaggedPatches"]
 
 
-class TaggedPatches(lightning.LightningDataModule):
+class TaggedPatches(TrainingData):
     """Tagged sounds, split into training and validation by group.
 
     Args:
@@ -39,6 +40,9 @@ class TaggedPatches(lightning.LightningDataModule):
         workers: Processes that cut patches beside the training; cutting is quick, so 0 will do.
         seed: Of split, order and cuts.
         quiet: No progress bar.
+
+    Raises:
+        ConfigError: Sounds or front end are of another kind.
     """
 
     train_clips: ClipSet
@@ -59,7 +63,12 @@ class TaggedPatches(lightning.LightningDataModule):
         seed: int = 0,
         quiet: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(workers)
+        if not isinstance(source, SoundSource) or not isinstance(front_end, CoalaFrontEnd):
+            raise ConfigError(
+                f"{type(source).__name__} and {type(front_end).__name__} do not give tagged "
+                "patches (use data=folder or data=builtin, and a COALA model)"
+            )
         self.source = source
         self.front_end = front_end
         self.batch_size = batch_size
@@ -67,7 +76,6 @@ class TaggedPatches(lightning.LightningDataModule):
         self.crop: Crop = crop
         self.validation = validation
         self.drop_last = drop_last
-        self.workers = workers
         self.seed = seed
         self.quiet = quiet
         self._ready = False
@@ -91,8 +99,20 @@ class TaggedPatches(lightning.LightningDataModule):
             self.front_end.std.copy_(std)
         self._ready = True
 
+    def sizes(self) -> dict[str, Any]:
+        """Number of tags."""
+        return {"tags": len(self.vocabulary)}
+
+    def names(self) -> dict[str, Any]:
+        """The tags."""
+        return {"vocabulary": self.vocabulary}
+
+    def scaling(self) -> Mapping[str, Tensor]:
+        """The front end's mean and standard deviation, where it has them."""
+        return self.front_end.state_dict()
+
     def summary(self) -> dict[str, Any]:
-        """What the sounds are and what `setup` made of them, for a model's card."""
+        """What the sounds are and what `setup` made of them."""
         return {
             **self.source.describe(),
             "clips": {"train": len(self.train_clips), "validation": len(self.validation_clips)},
@@ -106,26 +126,12 @@ class TaggedPatches(lightning.LightningDataModule):
         patches = TrainingPatches(
             self.train_clips, self.batch_size, self.crops, self.crop, self.seed, self.drop_last
         )
-        rank, processes = (
-            (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        )
-        sampler = EpochBatches(len(patches), rank, processes)
-        return self._loader(patches, sampler=sampler)
+        return self.epochs(patches, len(patches))
 
     def val_dataloader(self) -> DataLoader[PatchBatch]:
         """Batches of the validation part, always the same."""
-        return self._loader(
+        return self.loader(
             ValidationPatches(
                 self.validation_clips, self.front_end.framing, self.batch_size, self.crop
             )
-        )
-
-    def _loader(self, patches: Any, **options: Any) -> DataLoader[PatchBatch]:
-        return DataLoader(
-            patches,
-            batch_size=None,
-            num_workers=self.workers,
-            persistent_workers=False,
-            pin_memory=torch.cuda.is_available(),
-            **options,
         )

@@ -7,9 +7,11 @@ import json
 import re
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -19,8 +21,9 @@ from coala_latent.audio.io import check_finite, find_audio, read_audio
 from coala_latent.data.builtin import builtin_clips
 from coala_latent.data.spectrograms import TaggedClip, log_mel_frames
 from coala_latent.errors import AudioError, DataError
+from coala_latent.types import Sound
 
-__all__ = ["BuiltinSounds", "SoundSource", "TaggedFolder", "class_tags"]
+__all__ = ["BuiltinSounds", "SoundSource", "TaggedFolder", "TaggedSound", "class_tags"]
 
 Item = TypeVar("Item")
 
@@ -28,17 +31,56 @@ Item = TypeVar("Item")
 _ESC_NAME = re.compile(r"(?P<fold>\d+)-(?P<source>\d+)-(?P<take>[A-Za-z]+)(-\d+)?")
 
 
-class SoundSource(Protocol):
+@dataclass(frozen=True)
+class TaggedSound:
+    """One sound with what is known of it; the attributes are those of `TaggedClip`.
+
+    Attributes:
+        sound: Mono, ``(time,)`` float32, at a rate of its own.
+        tags: Words that describe it, at least one.
+        label: Its class.
+        group: Clips of one group (a recording, a take) are never split apart.
+        source: Where it comes from.
+    """
+
+    sound: Sound
+    tags: tuple[str, ...]
+    label: str
+    group: str
+    source: str
+
+
+class SoundSource(ABC):
     """Where tagged sounds come from."""
 
-    def clips(self, front_end: CoalaFrontEnd, quiet: bool = False) -> list[TaggedClip]:
-        """Make or read the sounds and analyse them; a progress bar unless `quiet`."""
+    @abstractmethod
+    def sounds(self, sample_rate: int, quiet: bool = False) -> Iterator[TaggedSound]:
+        """Make or read the sounds, one by one; a progress bar unless `quiet`.
 
+        Args:
+            sample_rate: That of the sounds, where it can be chosen.
+            quiet: No progress bar.
+        """
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the sounds are, as JSON-able values, for a model's card."""
 
+    def clips(self, front_end: CoalaFrontEnd, quiet: bool = False) -> list[TaggedClip]:
+        """All sounds, analysed."""
+        return [
+            TaggedClip(
+                frames=log_mel_frames(entry.sound, front_end),
+                tags=entry.tags,
+                label=entry.label,
+                group=entry.group,
+                source=entry.source,
+            )
+            for entry in self.sounds(front_end.sample_rate, quiet)
+        ]
 
-class BuiltinSounds:
+
+class BuiltinSounds(SoundSource):
     """The built-in synthetic sounds; takes are split, so validation hears other objects and rooms.
 
     Args:
@@ -56,21 +98,19 @@ class BuiltinSounds:
         self.duration = duration
         self.seed = seed
 
-    def clips(self, front_end: CoalaFrontEnd, quiet: bool = False) -> list[TaggedClip]:
-        """Synthesise and analyse every clip."""
+    def sounds(self, sample_rate: int, quiet: bool = False) -> Iterator[TaggedSound]:
+        """Synthesise every clip."""
         clips = builtin_clips(
-            self.takes, self.clips_per_take, self.duration, front_end.sample_rate, self.seed
+            self.takes, self.clips_per_take, self.duration, sample_rate, self.seed
         )
-        return [
-            TaggedClip(
-                frames=log_mel_frames(clip.render(), front_end),
+        for clip in _track(clips, "Synthesising", quiet):
+            yield TaggedSound(
+                sound=clip.render(),
                 tags=clip.tags,
                 label=clip.label,
                 group=str(clip.group),
                 source=clip.path().as_posix(),
             )
-            for clip in _track(clips, "Synthesising", quiet)
-        ]
 
     def describe(self) -> dict[str, Any]:
         """Arguments of the generator; they determine every sample."""
@@ -84,7 +124,7 @@ class BuiltinSounds:
         return {**values, "sha256": _digest([json.dumps(values, sort_keys=True)])}
 
 
-class TaggedFolder:
+class TaggedFolder(SoundSource):
     """A folder with a sub-folder per class; the words of a class's name are its sounds' tags.
 
     ``001 - Dog bark`` has the tags ``dog`` and ``bark``. File names ``fold-source-take.ogg``, as in
@@ -131,37 +171,35 @@ class TaggedFolder:
             if folds[path] != str(self.fold) and _esc_part(path, "source") not in tested
         ]
 
-    def clips(self, front_end: CoalaFrontEnd, quiet: bool = False) -> list[TaggedClip]:
-        """Decode and analyse every file.
+    def sounds(self, sample_rate: int, quiet: bool = False) -> Iterator[TaggedSound]:
+        """Decode every file that can be read; files keep their own rates.
 
         Raises:
             DataError: There are no files, or none can be read.
         """
-        clips = list(self._readable(front_end, quiet))
-        if self.skipped:
-            names = "\n".join(f"  {error}" for error in self.skipped)
-            warnings.warn(f"left out, not readable:\n{names}", stacklevel=2)
-        if not clips:
-            raise DataError(f"{self.root}: none of its sound files can be read")
-        return clips
-
-    def _readable(self, front_end: CoalaFrontEnd, quiet: bool) -> Iterator[TaggedClip]:
         self.skipped = []
-        for path in _track(self.files(), "Reading sounds", quiet):
+        files, readable = self.files(), 0
+        for path in _track(files, "Reading sounds", quiet):
             try:
                 sound = read_audio(path)
                 check_finite(sound.samples, path)
             except AudioError as error:
                 self.skipped.append(error)
                 continue
+            readable += 1
             relative = path.relative_to(self.root)
-            yield TaggedClip(
-                frames=log_mel_frames(sound, front_end),
+            yield TaggedSound(
+                sound=sound,
                 tags=class_tags(relative.parts[0]),
                 label=relative.parts[0],
                 group=_esc_part(path, "source") or relative.as_posix(),
                 source=str(path),
             )
+        if self.skipped:
+            names = "\n".join(f"  {error}" for error in self.skipped)
+            warnings.warn(f"left out, not readable:\n{names}", stacklevel=2)
+        if not readable:
+            raise DataError(f"{self.root}: none of its sound files can be read")
 
     def describe(self) -> dict[str, Any]:
         """Folder, fold and a hash of the names and sizes of the files."""

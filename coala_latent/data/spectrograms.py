@@ -1,49 +1,43 @@
 """Tagged sounds as log-mel spectrograms in memory, and the patches that training cuts from them.
 
 A sound is decoded and analysed once; an epoch's patches are then cut out by indexing, a whole batch
-at a time. What is cut in batch *b* of epoch *e* depends on ``(seed, e, b)`` alone: not on workers,
-not on what was cut before, so that a resumed run sees what an uninterrupted one would have seen.
+at a time, as `coala_latent.data.epochs` plans it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from coala_latent.audio.frames import Framing
 from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.audio.resample import resample
+from coala_latent.data.epochs import EpochPlan, IntArray
 from coala_latent.errors import ConfigError, DataError
 from coala_latent.types import FloatArray, Sound
 
 __all__ = [
     "ClipSet",
     "Crop",
-    "EpochBatches",
     "PatchBatch",
     "TaggedClip",
     "TrainingPatches",
     "ValidationPatches",
     "fit_standardisation",
     "log_mel_frames",
-    "split_by_group",
 ]
 
 Crop = Literal["random", "max_energy"]
-IntArray = npt.NDArray[np.int64]
 
 # The original slides its window by this many frames in search of the loudest.
 _ENERGY_HOP = 12
 _MIN_STD = 0.1
-# Independent random numbers for each use of one seed.
-_ORDER, _PLACE, _SPLIT = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -206,42 +200,17 @@ class TrainingPatches(Dataset[PatchBatch]):
     ) -> None:
         if crop not in get_args(Crop):
             raise ConfigError(f"crop={crop!r}: use one of {', '.join(get_args(Crop))}")
-        if batch_size < 2 or crops < 1:
-            raise ConfigError(
-                f"batch_size={batch_size}, crops={crops}: use at least 2 and 1 (batch norm and "
-                "negatives need company)"
-            )
         self.clips = clips
-        self.batch_size = batch_size
-        self.crops = crops
         self.crop = crop
-        self.seed = seed
-        total, left = len(clips) * crops, len(clips) * crops % batch_size
-        # A batch of one has no negatives, and batch norm refuses it.
-        self.batches = total // batch_size + (0 if drop_last or left < 2 else 1)
-        if self.batches == 0:
-            raise DataError(
-                f"{len(clips)} training clips x {crops} patches do not fill a batch of "
-                f"{batch_size} (use a smaller batch_size or more crops)"
-            )
-        self._drawn: tuple[int, IntArray] | None = None
+        self.plan = EpochPlan(len(clips), batch_size, crops, seed, drop_last)
 
     def __len__(self) -> int:
-        return self.batches
-
-    def _order(self, epoch: int) -> IntArray:
-        if self._drawn is None or self._drawn[0] != epoch:
-            rng = np.random.default_rng([self.seed, _ORDER, epoch])
-            passes = [rng.permutation(len(self.clips)) for _ in range(self.crops)]
-            self._drawn = epoch, np.concatenate(passes)
-        return self._drawn[1]
+        return self.plan.batches
 
     def __getitem__(self, place: tuple[int, int]) -> PatchBatch:
-        epoch, batch = place
-        clips = self._order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        clips, rng = self.plan.draw(*place)
         if self.crop == "max_energy":
             return self.clips.cut(clips, self.clips.loudest[clips])
-        rng = np.random.default_rng([self.seed, _PLACE, epoch, batch])
         room = np.maximum(self.clips.length[clips] - self.clips.patch, 0)
         return self.clips.cut(clips, rng.integers(0, room + 1))
 

@@ -23,11 +23,12 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 import coala_latent
-from coala_latent.data.coala import TaggedPatches
+from coala_latent.data.module import TrainingData
 from coala_latent.errors import CoalaLatentError, ConfigError, WeightsError
 from coala_latent.registry import (
     Card,
     build_front_end,
+    build_model,
     build_module,
     describe_model,
     save_model,
@@ -41,7 +42,7 @@ from coala_latent.weights import load_into
 __all__ = ["config_folder", "main", "quote_path", "train"]
 
 # Values that Hydra's grammar would misread where a path has spaces, commas, = or brackets.
-_PATHS = ("data.root", "output", "resume")
+_PATHS = ("data.root", "model.start", "output", "resume")
 # Where a run is, not what it is: these neither distinguish runs nor belong into a card.
 _PLACES = ("output", "resume", "progress", "logger", "hydra")
 
@@ -57,9 +58,10 @@ def config_folder() -> Path:
 class _Parts:
     """What a configuration describes."""
 
-    data: TaggedPatches
+    data: TrainingData
     sizes: dict[str, Any]
     objective: Objective
+    start: dict[str, Any]
 
 
 def train(config: DictConfig) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def _instantiate(node: Any, *args: Any, **extra: Any) -> Any:
 def _build(config: DictConfig, settings: dict[str, Any]) -> _Parts:
     """Data first, because the model's size and scaling follow from it."""
     model, seed = settings["model"], int(settings["seed"])
-    data: TaggedPatches = _instantiate(
+    data: TrainingData = _instantiate(
         config.patches,
         source=_instantiate(config.data),
         front_end=build_front_end(**model["front_end"]),
@@ -154,19 +156,50 @@ def _build(config: DictConfig, settings: dict[str, Any]) -> _Parts:
         quiet=not settings["progress"],
     )
     data.setup()
-    sizes = {**model["sizes"], "tags": len(data.vocabulary)}
+    sizes = {**model["sizes"], **data.sizes()}
     torch.manual_seed(seed)
-    module = build_module(model["architecture"], model["front_end"], sizes)
+    module: Any = build_module(model["architecture"], model["front_end"], sizes)
     # A fifth faster on CPUs, and what CUDA's half precision convolutions want.
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    module.front_end.load_state_dict(data.front_end.state_dict())  # type: ignore[union-attr]
-    return _Parts(data, sizes, _instantiate(config.objective, model=module))
+    module.to(memory_format=torch.channels_last)
+    module.front_end.load_state_dict({**module.front_end.state_dict(), **data.scaling()})
+    if model.get("initialise"):
+        drawn = torch.Generator().manual_seed(seed)
+        _instantiate(config.model.initialise)(module.network, generator=drawn)
+    start = _start_from(module, str(model["start"])) if model.get("start") else {}
+    return _Parts(data, sizes, _instantiate(config.objective, model=module), start)
+
+
+def _start_from(module: Any, name: str) -> dict[str, Any]:
+    """Copy a model's weights; an output that the other model does not have stays as drawn.
+
+    Returns:
+        What the weights are, for the card.
+
+    Raises:
+        ConfigError: The other model hears sounds in another way.
+        WeightsError: Below the outputs the two models are not alike.
+    """
+    other, card = build_model(name)
+    heard = [repr(each.front_end) for each in (module, other)]
+    if heard[0] != heard[1]:
+        raise ConfigError(f"model.start={name} hears {heard[1]}, the model {heard[0]}")
+    own, given = module.state_dict(), other.state_dict()
+    new = tuple(f"network.{output}." for output in module.network.outputs)
+    weights = {
+        key: value if key.startswith(new) and key not in given else given[key]
+        for key, value in own.items()
+        if key in given or key.startswith(new)
+    }
+    load_into(module, weights, f"model.start={name}")
+    return {"model": card.name, "sha256": card.sha256}
 
 
 def _trainer(
     config: DictConfig, settings: dict[str, Any], run: RunFolder, parts: _Parts
 ) -> lightning.Trainer:
-    best, last = checkpoint_callbacks(run.checkpoints, parts.objective.monitor)
+    best, last = checkpoint_callbacks(
+        run.checkpoints, parts.objective.monitor, parts.objective.monitor_mode
+    )
     extra = [_instantiate(node) for node in (config.callbacks or {}).values()]
     loggers = [_instantiate(node) for node in (config.logger or {}).values()]
     # The order matters: `last` knows what `best` did in the same epoch.
@@ -222,17 +255,21 @@ def _export(
         load_into(encoders, {name: weights[name] for name in names}, "training")
         module = encoders
     config = _identity(settings)
+    # A card tells no paths.
     config["data"] = {key: value for key, value in config["data"].items() if key != "root"}
+    config["model"] = {key: value for key, value in config["model"].items() if key != "start"}
     card = describe_model(
         settings["name"],
         settings["description"],
         architecture=model["architecture"],
         front_end=model["front_end"],
         sizes=sizes,
-        vocabulary=parts.data.vocabulary,
+        default_layer=model.get("default_layer"),
+        **parts.data.names(),
         licence=settings["licence"],
         training={
             "data": parts.data.summary(),
+            **({"start": parts.start} if parts.start else {}),
             "config": config,
             "metrics": metrics,
             "epochs": epochs,

@@ -17,12 +17,12 @@ from coala_latent.models.coala import Coala
 from coala_latent.training.augment import PatchAugment
 from coala_latent.training.losses import AlignmentLoss, OriginalAlignment, generalised_kl, tag_bce
 from coala_latent.training.metrics import clip_means, retrieval_scores
-from coala_latent.training.objective import Objective, OptimizerFactory, SchedulerFactory
+from coala_latent.training.objective import OptimizerFactory, PatchObjective, SchedulerFactory
 
 __all__ = ["CoalaAlignment"]
 
 
-class CoalaAlignment(Objective):
+class CoalaAlignment(PatchObjective):
     """One weighted sum of reconstruction of sounds, reconstruction of tags, and alignment.
 
     Each term is logged unweighted. After each epoch the whole validation set is embedded, a clip as
@@ -33,7 +33,7 @@ class CoalaAlignment(Objective):
         contrastive: Loss of ``z_d`` of sounds and tags.
         optimizer: See `Objective`.
         scheduler: See `Objective`.
-        augment: See `Objective`; the sound is reconstructed without the gaps.
+        augment: See `PatchObjective`; the sound is reconstructed without the gaps.
         audio_weight: Of the generalised KL of patches; the paper's AE-C has 5.
         tag_weight: Of the binary cross-entropy of tags; the paper's AE-C has 5.
         contrastive_weight: Of the alignment; the paper has 10.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -43,8 +43,10 @@ class SafeCheckpointIO(TorchCheckpointIO):
         return loaded
 
 
-def checkpoint_callbacks(folder: Path, monitor: str) -> tuple[ModelCheckpoint, ModelCheckpoint]:
-    """The checkpoints of a run: ``best.ckpt`` by `monitor` (largest), and ``last.ckpt``.
+def checkpoint_callbacks(
+    folder: Path, monitor: str, mode: Literal["max", "min"] = "max"
+) -> tuple[ModelCheckpoint, ModelCheckpoint]:
+    """The checkpoints of a run: ``best.ckpt`` by `monitor`, and ``last.ckpt``.
 
     Both are written at the end of an epoch, the last one after the best one.
     """
@@ -52,7 +54,7 @@ def checkpoint_callbacks(folder: Path, monitor: str) -> tuple[ModelCheckpoint, M
         dirpath=folder,
         filename="best",
         monitor=monitor,
-        mode="max",
+        mode=mode,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )

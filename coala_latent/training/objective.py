@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import lightning
 import numpy as np
@@ -18,7 +18,7 @@ from coala_latent.data.spectrograms import PatchBatch
 from coala_latent.errors import ConfigError
 from coala_latent.training.augment import PatchAugment
 
-__all__ = ["Objective", "OptimizerFactory", "SchedulerFactory", "StepSeed"]
+__all__ = ["Objective", "OptimizerFactory", "PatchObjective", "SchedulerFactory", "StepSeed"]
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
@@ -28,17 +28,88 @@ class Objective(lightning.LightningModule):
     """A model in training.
 
     Args:
-        model: Has a ``front_end``.
+        model: Has a ``front_end`` and a ``network``.
         optimizer: Makes the optimiser from parameter groups.
         scheduler: Makes a schedule of steps from the optimiser and ``total_steps``; None for a
             constant learning rate.
-        augment: Changes training patches; None for none.
 
     Attributes:
-        monitor: Name of the logged value that is largest for the best weights.
+        monitor: Name of the logged value that tells the best weights.
+        monitor_mode: Whether the best has the largest or the smallest.
     """
 
     monitor: ClassVar[str]
+    monitor_mode: ClassVar[Literal["max", "min"]] = "max"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    def rate(self, name: str) -> float:
+        """Learning rate of a parameter as a share of the optimiser's."""
+        return 1.0
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, without decay of biases, norms and temperature, and the schedule.
+
+        Raises:
+            ConfigError: Their settings do not make sense.
+        """
+        groups = self._parameter_groups()
+        try:
+            # Copies, so that the optimiser's own entries do not come back here.
+            optimizer = self._optimizer([dict(group) for group, _ in groups])
+            for made, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
+                made["lr"] *= rate
+            if self._scheduler is None:
+                return optimizer
+            steps = int(self.trainer.estimated_stepping_batches)
+            schedule = self._scheduler(optimizer, total_steps=steps)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"optimizer or scheduler: {error}") from error
+        first = optimizer.param_groups[0]["lr"] / groups[0][1]
+        for made, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
+            if not np.isclose(made["lr"], first * rate):
+                raise ConfigError(
+                    "scheduler: it gives all parameters one learning rate, but some are to have "
+                    "a lower one (use a schedule that scales the optimiser's rates, or none)"
+                )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _parameter_groups(self) -> list[tuple[dict[str, Any], float]]:
+        """Groups of parameters with the same decay and rate, and their rates."""
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                kind = (self.rate(name), parameter.ndim <= 1)
+                groups.setdefault(kind, []).append(parameter)
+        return [
+            ({"params": parameters, **({"weight_decay": 0.0} if flat else {})}, rate)
+            for (rate, flat), parameters in sorted(
+                groups.items(), key=lambda entry: (-entry[0][0], entry[0][1])
+            )
+        ]
+
+
+class PatchObjective(Objective):
+    """A model in training that hears patches of a spectrogram.
+
+    Args:
+        model: See `Objective`.
+        optimizer: See `Objective`.
+        scheduler: See `Objective`.
+        augment: Changes training patches; None for none.
+    """
 
     def __init__(
         self,
@@ -47,11 +118,8 @@ class Objective(lightning.LightningModule):
         scheduler: SchedulerFactory | None = None,
         augment: PatchAugment | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, optimizer, scheduler)
         self.augment = augment
-        self._optimizer = optimizer
-        self._scheduler = scheduler
 
     @property
     def front_end(self) -> CoalaFrontEnd:
@@ -67,31 +135,6 @@ class Objective(lightning.LightningModule):
         scaled = self.front_end.scale(log_mel, batch.mask)
         heard = scaled if augment is None else augment.hide(scaled)
         return heard[:, None], scaled[:, None]
-
-    def configure_optimizers(self) -> Any:
-        """The optimiser, without decay of biases, norms and temperature, and the schedule.
-
-        Raises:
-            ConfigError: Their settings do not make sense.
-        """
-        weights = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
-        others = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": weights},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        try:
-            optimizer = self._optimizer(groups)
-            if self._scheduler is None:
-                return optimizer
-            steps = int(self.trainer.estimated_stepping_batches)
-            schedule = self._scheduler(optimizer, total_steps=steps)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"optimizer or scheduler: {error}") from error
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
 
 
 class StepSeed(Callback):

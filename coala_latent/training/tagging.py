@@ -12,12 +12,12 @@ from coala_latent.models.coala import CoalaTagger
 from coala_latent.training.augment import PatchAugment
 from coala_latent.training.losses import tag_bce
 from coala_latent.training.metrics import clip_means, tag_average_precision
-from coala_latent.training.objective import Objective, OptimizerFactory, SchedulerFactory
+from coala_latent.training.objective import OptimizerFactory, PatchObjective, SchedulerFactory
 
 __all__ = ["CoalaTagging"]
 
 
-class CoalaTagging(Objective):
+class CoalaTagging(PatchObjective):
     """Binary cross-entropy of a sound's tags.
 
     After each epoch the mean average precision over tags is logged, a clip being the mean of its
@@ -27,7 +27,7 @@ class CoalaTagging(Objective):
         model: In training.
         optimizer: See `Objective`.
         scheduler: See `Objective`.
-        augment: See `Objective`.
+        augment: See `PatchObjective`.
     """
 
     monitor: ClassVar[str] = "validation/tag_map"

@@ -7,20 +7,55 @@ from typing import Any
 
 import lightning
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from coala_latent.data.module import TrainingData
 from coala_latent.errors import ConfigError
-from coala_latent.registry import build_module
+from coala_latent.registry import build_front_end, build_module
 from coala_latent.tasks.runs import RunFolder
 from coala_latent.tasks.train import config_folder, quote_path, train
 from coala_latent.training.objective import Objective
 
 FILES = sorted(path.relative_to(config_folder()) for path in config_folder().glob("*/*.yaml"))
 CHOICES = [f"{path.parent.as_posix()}={path.stem}" for path in FILES]
-# The small models only: the paper's sizes are built in the tests of three steps.
+# The small models only: the papers' sizes are built elsewhere.
 SMALL = "model.sizes.channels=2"
+SMALL_SOUNDNET = {8: "model.sizes.widths=[2,2,2,2,2,2,2]", 5: "model.sizes.widths=[2,2,2,2]"}
+# What follows from the data.
+COUNTS = {
+    "coala": {"tags": 3},
+    "coala_cnn": {"tags": 3},
+    "soundnet": {"objects": 6, "scenes": 4},
+    "soundnet_classifier": {"classes": 3},
+}
+NEEDS_ROOT = (
+    *("data=folder", "data=teacher", "experiment=coala_esc10", "experiment=soundnet_distill"),
+    *("experiment=soundnet_finetune", "experiment=soundnet_scratch"),
+)
+# Which groups belong together.
+TAUGHT = ["data=synthetic_teacher", "patches=teacher", "model=soundnet5", "objective=distillation"]
+LABELLED = ["patches=waveforms", "model=soundnet5_classifier", "objective=classification"]
+TAGGING = ["model=coala_cnn", "objective=tagging"]
+WITH = {
+    "data=synthetic_teacher": TAUGHT,
+    "data=teacher": TAUGHT,
+    "model=coala_cnn": TAGGING,
+    "model=coala_cnn_original": TAGGING,
+    "model=soundnet5": TAUGHT,
+    "model=soundnet8": TAUGHT,
+    "model=soundnet5_classifier": LABELLED,
+    "model=soundnet8_classifier": LABELLED,
+    "objective=alignment_original": ["model=coala_original"],
+    "objective=classification": LABELLED,
+    "objective=distillation": TAUGHT,
+    "objective=tagging": TAGGING,
+    "objective=tagging_original": TAGGING,
+    "patches=teacher": TAUGHT,
+    "patches=waveforms": LABELLED,
+}
 
 
 def config(*overrides: str) -> Any:
@@ -42,22 +77,28 @@ def test_there_are_files_in_every_group() -> None:
     }
 
 
+def small(*overrides: str) -> str:
+    """The override that makes the model of a configuration small."""
+    sizes = config(*overrides).model.sizes
+    return SMALL_SOUNDNET[sizes.depth] if "depth" in sizes else SMALL
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_file_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
-    extra = ["data.root=somewhere"] if choice in ("data=folder", "experiment=coala_esc10") else []
-    if choice.startswith("model=coala_cnn"):
-        extra.append("objective=tagging")
-    if choice.startswith("objective=tagging"):
-        extra.append("model=coala_cnn")
-    if choice == "objective=alignment_original":
-        extra.append("model=coala_original")
-    made = config(choice, SMALL, f"output={tmp_path}", *extra)
+    group = choice.partition("=")[0]
+    extra = [other for other in WITH.get(choice, []) if not other.startswith(f"{group}=")]
+    extra += ["data.root=somewhere"] if choice in NEEDS_ROOT else []
+    made = config(choice, *extra, small(choice, *extra), f"output={tmp_path}")
     settings = OmegaConf.to_container(made, resolve=True, throw_on_missing=True)
     assert isinstance(settings, dict)
-    assert hasattr(instantiate(made.data), "describe")
-    module = build_module(
-        made.model.architecture, made.model.front_end, {**made.model.sizes, "tags": 3}
-    )
+    source = instantiate(made.data)
+    assert hasattr(source, "describe")
+    front_end = build_front_end(**settings["model"]["front_end"])
+    assert isinstance(instantiate(made.patches, source=source, front_end=front_end), TrainingData)
+    kind = made.model.architecture
+    module = build_module(kind, made.model.front_end, {**made.model.sizes, **COUNTS[kind]})
+    if made.model.get("initialise"):
+        instantiate(made.model.initialise)(module.network, generator=torch.Generator())
     assert isinstance(instantiate(made.objective, model=module), Objective)
     callbacks = [instantiate(node) for node in made.callbacks.values()]
     loggers = [instantiate(node) for node in made.logger.values()]
@@ -84,6 +125,8 @@ def test_a_missing_root_is_told_with_its_key(tmp_path: Path) -> None:
         ("objective.contrastive.temperature=0", "temperature"),
         ("model.front_end.name=mel", "coala_standard"),
         ("+patches.colour=1", "colour"),
+        ("patches=teacher", "BuiltinSounds has no teachers"),
+        ("model.front_end.name=waveform", "a COALA model"),
     ],
 )
 def test_settings_that_make_no_sense_are_typed_errors(

@@ -14,15 +14,14 @@ from torch.utils.data import DataLoader
 
 from coala_latent.audio.frontends import CoalaLegacy, CoalaStandard
 from coala_latent.data.coala import TaggedPatches
+from coala_latent.data.epochs import EpochBatches, split_by_group
 from coala_latent.data.sources import BuiltinSounds, TaggedFolder, class_tags
 from coala_latent.data.spectrograms import (
     ClipSet,
-    EpochBatches,
     TaggedClip,
     TrainingPatches,
     ValidationPatches,
     fit_standardisation,
-    split_by_group,
 )
 from coala_latent.errors import AudioNotFoundError, ConfigError, DataError
 
