@@ -128,7 +128,7 @@ class CentredModel(nn.Module):
         """
         samples = self._checked(audio)
         rate, instants = self.card.sample_rate, self.instants
-        count = instants.count(samples.shape[1])
+        count = instants.count(len(samples[0]) if samples else audio.shape[1])
         sounds = [Sound(instants.extended(sound), rate, _SOURCE) for sound in samples]
         found = [rows.values[:count] for rows in self._embedder("rows").batch(sounds)]
         times = 1000.0 * (instants.first + np.arange(count) * instants.hop) / rate
@@ -154,8 +154,8 @@ class CentredModel(nn.Module):
         found = [rows.mean() for rows in self._embedder("means").batch(sounds)]
         return _stacked(found, (self.dim,), audio)
 
-    def _checked(self, audio: Tensor) -> FloatArray:
-        """Samples ``(n, time)`` at the model's rate."""
+    def _checked(self, audio: Tensor) -> list[FloatArray]:
+        """Each sound's samples at the model's rate."""
         if not isinstance(audio, Tensor) or audio.dim() != 2 or not audio.is_floating_point():
             said = tuple(audio.shape) if isinstance(audio, Tensor) else type(audio).__name__
             raise AudioValueError(_SOURCE, f"is {said}", "give a tensor of floats (sounds, time)")
@@ -163,9 +163,9 @@ class CentredModel(nn.Module):
             raise AudioEmptyError(_SOURCE, "no samples", "give at least one")
         given = audio.detach().cpu().float().numpy()
         sounds = [as_sound(sound, self.rate, _SOURCE).samples for sound in given]
-        if self.rate != self.card.sample_rate:
-            sounds = [resample(sound, self.rate, self.card.sample_rate) for sound in sounds]
-        return np.stack(sounds) if sounds else np.zeros((0, audio.shape[1]), np.float32)
+        if self.rate == self.card.sample_rate:
+            return sounds
+        return [resample(sound, self.rate, self.card.sample_rate) for sound in sounds]
 
     def _embedder(self, kind: str) -> Embedder:
         """For ``"rows"`` at their instants or for ``"means"``, where the weights are now."""
@@ -195,8 +195,8 @@ def _patch_hop(module: Any, hop_ms: float) -> int | None:
         return None
     framing = module.front_end.framing
     frames = int(hop_ms * module.front_end.sample_rate / (1000 * framing.hop) + 1e-9)
-    # At most half a patch: the last row then hears all that follows its instant.
-    return max(1, min(frames, framing.patch // 2))
+    # At most half of what is heard: the last row then hears all that follows its instant.
+    return max(1, min(frames, framing.heard_frames // 2))
 
 
 def _instants(embedder: Embedder) -> Instants:
@@ -212,7 +212,7 @@ def _instants(embedder: Embedder) -> Instants:
     framing = hearing.front_end.framing  # type: ignore[attr-defined]
     return Instants(
         framing.patch_step,
-        framing.patch_samples / 2 - framing.pad,
+        framing.heard_samples / 2 - framing.pad,
         lambda count: (count - 1) * framing.patch_step + framing.patch_samples - 2 * framing.pad,
     )
 

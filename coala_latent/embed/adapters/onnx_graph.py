@@ -7,8 +7,8 @@ whole numbers, so that any length goes through one graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from coala_latent.audio.frontends import FrontEnd
 from coala_latent.embed.pooling import pool
 from coala_latent.models.geometry import Geometry
 
-__all__ = ["CoveredWaveforms", "PatchGraph", "SequenceGraph"]
+__all__ = ["CoveredWaveforms", "PatchGraph", "Reading", "SequenceGraph", "covering"]
 
 
 class PatchGraph(nn.Module):
@@ -95,14 +95,15 @@ class PatchGraph(nn.Module):
         """Frames and rows of that many samples, as in `Framing`, but for one row at least."""
         framing = self.front_end.framing
         padded = torch.sym_max(samples, framing.min_samples) + 2 * framing.pad
+        if framing.tail == "drop":
+            frames = 1 + (padded - framing.window) // framing.hop
+            return frames, 1 + torch.sym_max(0, (frames - framing.patch) // framing.patch_hop)
         if framing.tail == "silence":
-            more = _steps(padded - framing.patch_samples, framing.patch_step)
-            return more * framing.patch_hop + framing.patch, 1 + more
-        if framing.tail == "pad":
+            more = _steps(padded - framing.heard_samples, framing.patch_step)
+            frames = more * framing.patch_hop + framing.patch
+        else:
             frames = 1 + _steps(padded - framing.window, framing.hop)
-            return frames, 1 + _steps(frames - framing.patch, framing.patch_hop)
-        frames = 1 + (padded - framing.window) // framing.hop
-        return frames, 1 + torch.sym_max(0, (frames - framing.patch) // framing.patch_hop)
+        return frames, 1 + _steps(frames - framing.heard_frames, framing.patch_hop)
 
     def _padded(self, waveform: Tensor, samples: int, rows: int) -> Tensor:
         """The samples that so many rows are computed from."""
@@ -140,11 +141,25 @@ class CoveredWaveforms(nn.Module):
         return tuple(self._covered(waveform, samples, each) for each in self.geometries)
 
     def _covered(self, waveform: Tensor, samples: Tensor, geometry: Geometry) -> Tensor:
-        length = int(covering(samples, geometry).item())
+        length: Any = covering(samples, geometry).item()
         torch._check(length >= geometry.minimum)
         place = torch.arange(length)
         heard = samples.clamp(min=geometry.minimum) if self.tile else samples
         return _taken(waveform, place, place < heard)
+
+
+class Reading(NamedTuple):
+    """One output of a graph.
+
+    Attributes:
+        name: Of the output.
+        layer: It is read from.
+        scores: The set of classes scored; None where the layer itself is wanted.
+    """
+
+    name: str
+    layer: str
+    scores: str | None = None
 
 
 class SequenceGraph(nn.Module):
@@ -152,29 +167,28 @@ class SequenceGraph(nn.Module):
 
     Args:
         model: Has ``front_end``, ``network`` and, for scores, ``score``.
-        outputs: For each of the waveforms given, what is wanted of it: layers, and whether they
-            are embedded (None) or which set of classes is scored from them.
+        readings: For each of the waveforms given, what is wanted of it.
 
     Shape:
         - Input: ``(batch, time)`` each, from `CoveredWaveforms`.
-        - Output: ``(batch, rows, channels)`` each, in the order of `outputs`.
+        - Output: ``(batch, rows, channels)`` each, in the order of `readings`.
     """
 
-    def __init__(self, model: Any, outputs: Sequence[Mapping[str, str | None]]) -> None:
+    def __init__(self, model: Any, readings: Sequence[Sequence[Reading]]) -> None:
         super().__init__()
         self.model = model
-        self.outputs = tuple(dict(each) for each in outputs)
+        self.readings = tuple(tuple(each) for each in readings)
 
     def forward(self, *waveforms: Tensor) -> tuple[Tensor, ...]:
         """Steps; see the class."""
         found = []
-        for waveform, wanted in zip(waveforms, self.outputs, strict=True):
-            heard = self.model.front_end(waveform)
-            steps = self.model.network.activations(heard, tuple(wanted))
-            for layer, scores in wanted.items():
-                values = steps[layer]
-                if scores is not None:
-                    values = self.model.score(scores, values)
+        for waveform, readings in zip(waveforms, self.readings, strict=True):
+            layers = {reading.layer for reading in readings}
+            steps = self.model.network.activations(self.model.front_end(waveform), layers)
+            for reading in readings:
+                values = steps[reading.layer]
+                if reading.scores is not None:
+                    values = self.model.score(reading.scores, values)
                 found.append(values.transpose(1, 2))
         return tuple(found)
 
@@ -187,10 +201,10 @@ def covering(samples: Tensor, geometry: Geometry) -> Tensor:
             window.stride, rounding_mode="floor"
         )
         needed = 1 + more.clamp(min=0)
-        # Samples grow in proportion to steps: one step needs no more than the minimum has.
-        before = Geometry(geometry.windows[: place + 1])
-        least = before.offset + before.field + (before.offset)
-        length = torch.maximum(length, (needed - 1) * before.stride + least)
+        # So many steps need so many samples; a single one needs no more than the minimum.
+        here = Geometry(geometry.windows[: place + 1])
+        least = here.field + 2 * here.offset
+        length = torch.maximum(length, (needed - 1) * here.stride + least)
     return length
 
 
