@@ -17,7 +17,8 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
 from coala_latent.embed.embedder import load_model
-from coala_latent.tasks.probe import clip_features, esc_folds, labelled_folder, mfcc_features
+from coala_latent.tasks.labelled import esc_folds, labelled_folder
+from coala_latent.tasks.probe import clip_features, mfcc_features
 
 mpl.use("agg")
 

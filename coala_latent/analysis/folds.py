@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from coala_latent.errors import ConfigError, DataError
 
-__all__ = ["Fold", "encode_labels", "fixed_folds", "grouped_folds"]
+__all__ = ["Fold", "encode_labels", "fixed_folds", "grouped_folds", "inner_folds"]
 
 IndexArray = npt.NDArray[np.intp]
 
@@ -104,6 +105,34 @@ def grouped_folds(
     splitter = StratifiedGroupKFold(n_splits=n_folds)
     splits = splitter.split(np.zeros((len(y), 1)), y, shuffled)
     return [Fold(str(i), train, test) for i, (train, test) in enumerate(splits)]
+
+
+def inner_folds(folds: Sequence[Fold], index: int) -> list[Fold]:
+    """Splits of one fold's training items: each other fold's test items against the rest.
+
+    What the folds keep together stays together in them.
+
+    Args:
+        folds: Of a cross-validation.
+        index: The fold whose training items are to be split.
+
+    Raises:
+        ConfigError: The other folds do not split them; three folds of a cross-validation do.
+    """
+    outer = folds[index]
+    splits = []
+    for number, other in enumerate(folds):
+        test = np.intersect1d(outer.train, other.test)
+        train = np.setdiff1d(outer.train, other.test)
+        if number != index and len(test) and len(train):
+            splits.append(Fold(f"{outer.name}/{other.name}", train, test))
+    if not splits:
+        raise ConfigError(
+            f"fold {outer.name}: its training items cannot be split by the other "
+            f"{len(folds) - 1} fold(s), and this probe chooses its penalty so: "
+            "use at least three folds, or linear_svm"
+        )
+    return splits
 
 
 def encode_labels(values: npt.ArrayLike, what: str) -> tuple[npt.NDArray[Any], IndexArray]:

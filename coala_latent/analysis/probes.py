@@ -1,29 +1,27 @@
 """Probes: how much a simple classifier finds in frozen embeddings.
 
-``mlp`` is the protocol of the COALA paper (Favory et al., 2020, section 4): standardisation and
-scikit-learn's ``MLPClassifier(hidden_layer_sizes=(256,))``, repeated with several seeds. The others
-are deterministic. Everything that is fitted sees training items alone.
+Everything that is fitted or chosen sees training items alone. The classifiers are in `classifiers`.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
-from sklearn.svm import LinearSVC
 
-from coala_latent.analysis.folds import Fold, encode_labels
+from coala_latent.analysis.classifiers import (
+    NEIGHBORS,
+    PROBES,
+    SEEDED,
+    choose_c,
+    fit_predict,
+    make_probe,
+)
+from coala_latent.analysis.folds import Fold, encode_labels, inner_folds
 from coala_latent.analysis.statistics import (
     Interval,
     PairedComparison,
@@ -41,16 +39,6 @@ __all__ = [
     "run_probe",
     "run_probes",
 ]
-
-PROBES: dict[str, str] = {
-    "mlp": "the paper's protocol: StandardScaler, MLPClassifier(hidden_layer_sizes=(256,))",
-    "logistic": "StandardScaler, LogisticRegression(C=0.1)",
-    "linear_svm": "StandardScaler, LinearSVC(C=1.0)",
-    "knn": "rows of unit length, 5 nearest neighbours by cosine",
-}
-
-_SEEDED = frozenset({"mlp"})  # another seed gives another answer
-_NEIGHBORS = 5
 
 Progress = Callable[[int, int], None]
 
@@ -78,6 +66,7 @@ class ProbeResult:
             folds and averaged over the runs.
         fits: Number of classifiers that were fitted.
         unconverged: How many of them stopped early; the MLP's 200 iterations often do.
+        chosen_c: ``svm``: the C that was chosen for each fold, among its training items.
     """
 
     probe: str
@@ -94,6 +83,7 @@ class ProbeResult:
     confusion: npt.NDArray[np.float64] = field(repr=False)
     fits: int
     unconverged: int
+    chosen_c: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -108,7 +98,7 @@ class ProbeResult:
     @property
     def deterministic(self) -> bool:
         """Whether the probe gives one answer whatever the seed, and so ran once."""
-        return self.probe not in _SEEDED
+        return self.probe not in SEEDED
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
@@ -138,6 +128,7 @@ class ProbeResult:
             "confusion": self.confusion.tolist(),
             "fits": self.fits,
             "unconverged": self.unconverged,
+            "chosen_c": list(self.chosen_c),
         }
 
 
@@ -160,42 +151,6 @@ class ProbeComparison:
             "reference": next(iter(self.results)),
             "differences": {name: d.to_dict() for name, d in self.differences.items()},
         }
-
-
-def make_probe(
-    name: str,
-    seed: int = 0,
-    *,
-    hidden_layer_sizes: tuple[int, ...] = (256,),
-    logistic_c: float = 0.1,
-    svm_c: float = 1.0,
-    n_neighbors: int = _NEIGHBORS,
-) -> Pipeline:
-    """An unfitted classifier with its preprocessing.
-
-    Args:
-        name: One of `PROBES`.
-        seed: Seed of the MLP's initial weights and batches, and of the SVM's coordinate descent.
-        hidden_layer_sizes: Of ``mlp``; everything else is scikit-learn's default.
-        logistic_c: Inverse strength of the L2 penalty of ``logistic``.
-        svm_c: Likewise of ``linear_svm``.
-        n_neighbors: Of ``knn``. A row of zeros has cosine 0 to every other.
-
-    Raises:
-        ConfigError: Unknown name.
-    """
-    if name == "mlp":
-        classifier = MLPClassifier(hidden_layer_sizes=hidden_layer_sizes, random_state=seed)
-        return make_pipeline(StandardScaler(), classifier)
-    if name == "logistic":
-        return make_pipeline(StandardScaler(), LogisticRegression(C=logistic_c, max_iter=5000))
-    if name == "linear_svm":
-        svm = LinearSVC(C=svm_c, dual="auto", max_iter=20_000, random_state=seed)
-        return make_pipeline(StandardScaler(), svm)
-    if name == "knn":
-        neighbours = KNeighborsClassifier(n_neighbors, metric="cosine", algorithm="brute")
-        return make_pipeline(Normalizer(), neighbours)
-    raise ConfigError(f"unknown probe {name!r}: choose one of {', '.join(PROBES)}")
 
 
 def run_probe(
@@ -221,7 +176,7 @@ def run_probe(
     Raises:
         DataError: Features are not finite, shapes do not agree, or a fold's training part lacks a
             class that it tests.
-        ConfigError: Unknown probe, or ``runs`` below 1.
+        ConfigError: Unknown probe, ``runs`` below 1, or ``svm`` with too few folds to choose C by.
     """
     x = _checked_features(features)
     classes, y = encode_labels(labels, "labels")
@@ -231,17 +186,25 @@ def run_probe(
         raise ConfigError(f"runs={runs} must be at least 1")
     if len(x) != len(y):
         raise DataError(f"{len(x)} rows of features but {len(y)} labels")
-    _check_folds(folds, y, classes, _NEIGHBORS if probe == "knn" else 2)
+    _check_folds(folds, y, classes, NEIGHBORS if probe == "knn" else 2)
 
-    repeats = runs if probe in _SEEDED else 1
+    repeats = runs if probe in SEEDED else 1
     fits = repeats * len(folds)
     accuracy = np.empty((repeats, len(folds)))
     confusion = np.zeros((len(classes), len(classes)))
     hits = [np.zeros(len(fold.test)) for fold in folds]
     unconverged = 0
+    chosen: list[float] = []
     for run in range(repeats):
         for i, fold in enumerate(folds):
-            predicted, converged = _fit_predict(make_probe(probe, seed + run), x, y, fold)
+            svm_c = 1.0
+            if probe == "svm":
+                svm_c = choose_c(x, y, inner_folds(folds, i), seed=seed)
+                chosen.append(svm_c)
+            classifier = make_probe(probe, seed + run, svm_c=svm_c)
+            predicted, converged = fit_predict(
+                classifier, x[fold.train], y[fold.train], x[fold.test]
+            )
             right = predicted == y[fold.test]
             accuracy[run, i] = right.mean()
             hits[i] += right
@@ -274,6 +237,7 @@ def run_probe(
         confusion=confusion,
         fits=fits,
         unconverged=unconverged,
+        chosen_c=tuple(chosen),
     )
 
 
@@ -316,24 +280,6 @@ def run_probes(
         for name in others
     }
     return ProbeComparison(results, differences)
-
-
-def _fit_predict(
-    pipeline: Pipeline, x: npt.NDArray[np.float64], y: npt.NDArray[np.intp], fold: Fold
-) -> tuple[npt.NDArray[np.intp], bool]:
-    """Predicted classes ``(test,)``, and whether the fit converged."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        pipeline.fit(x[fold.train], y[fold.train])
-    converged = True
-    for warning in caught:
-        if issubclass(warning.category, ConvergenceWarning):
-            converged = False
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return pipeline.predict(x[fold.test]), converged
 
 
 def _checked_features(features: npt.ArrayLike) -> npt.NDArray[np.float64]:

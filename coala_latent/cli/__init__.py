@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import coala_latent
+from coala_latent.cli.export import export_command
 from coala_latent.cli.options import (
     EXIT_STATUS,
     HELP,
@@ -25,9 +26,10 @@ from coala_latent.cli.options import (
     json_option,
     model_options,
     parse_shard,
-    probe_options,
 )
 from coala_latent.cli.predict import predict_command
+from coala_latent.cli.probe import esc10_command, probe_command
+from coala_latent.cli.weights import weights_group
 from coala_latent.tasks.progress import console, progress_bar
 
 __all__ = ["encode_command", "main"]
@@ -37,6 +39,10 @@ __all__ = ["encode_command", "main"]
 @click.version_option(coala_latent.__version__, prog_name="coala-latent")
 def main() -> None:
     """Audio representation models: train them, and turn any sound into embeddings."""
+
+
+main.add_command(probe_command)
+main.add_command(esc10_command)
 
 
 def _embedder(options: dict[str, Any]) -> Any:
@@ -154,74 +160,6 @@ def encode_command(
     context.exit(summary.exit_status)
 
 
-def _run_probe(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
-    from coala_latent.embed.embedder import load_model
-    from coala_latent.tasks.probe import probe, probe_table, report_skipped
-    from coala_latent.weights import write_json
-
-    output: Path | None = options["output"]
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    loaded = [
-        load_model(model, options["layer"], options["pooling"], device=options["device"])
-        for model in options["models"]
-    ]
-    names = [embedder.card.name for embedder in loaded]
-    if len(set(names)) < len(names):
-        names = list(options["models"])
-    result = probe(
-        sounds,
-        dict(zip(names, loaded, strict=True)),
-        folds,
-        probes=options["probes"] or ("mlp", "logistic", "knn"),
-        runs=options["runs"],
-        seed=options["seed"],
-        baseline=options["baseline"],
-        clip_mean=options["clip_mean"],
-        quiet=options["quiet"],
-    )
-    report_skipped(result)
-    if options["as_json"]:
-        click.echo(json.dumps(result, indent=2))
-    else:
-        Console().print(probe_table(result))
-    if output:
-        write_json(output, result)
-        console().print(f"results -> {output}", markup=False, soft_wrap=True)
-    return 1 if result["skipped"] else 0
-
-
-@main.command("probe", epilog=EXIT_STATUS)
-@click.argument("folder", type=click.Path(path_type=Path))
-@probe_options
-@click.option(
-    "--folds", default=5, show_default=True, type=click.IntRange(2), help="Number of splits."
-)
-@click.option(
-    "--group",
-    help="Expression whose first group, found in a file's name, stays on one side: '^(\\d+)-'.",
-)
-@click.pass_context
-def probe_command(
-    context: click.Context, folder: Path, folds: int, group: str | None, **options: Any
-) -> None:
-    """Score embeddings on a folder with one sub-folder a class, beside the MFCC baseline."""
-    from coala_latent.tasks.probe import labelled_folder
-
-    context.exit(_run_probe(labelled_folder(folder, group), folds, options))
-
-
-@main.command("esc10", epilog=EXIT_STATUS)
-@click.argument("folder", type=click.Path(path_type=Path))
-@probe_options
-@click.pass_context
-def esc10_command(context: click.Context, folder: Path, **options: Any) -> None:
-    """Score embeddings on ESC-10 with its own five folds (first digit of the file names)."""
-    from coala_latent.tasks.probe import esc_folds, labelled_folder
-
-    context.exit(_run_probe(labelled_folder(folder), esc_folds, options))
-
-
 @main.command("models")
 @click.argument("name", required=False)
 @json_option
@@ -252,7 +190,9 @@ def models_command(name: str | None, as_json: bool) -> None:
     Console().print(table)
 
 
+main.add_command(export_command)
 main.add_command(predict_command)
+main.add_command(weights_group)
 
 
 @main.command("sounds")

@@ -21,6 +21,7 @@ __all__ = [
     "fail",
     "json_option",
     "model_options",
+    "parse_names",
     "parse_shard",
     "probe_options",
 ]
@@ -137,6 +138,18 @@ def parse_shard(context: click.Context, parameter: click.Parameter, value: str) 
     return index, count
 
 
+def parse_names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...]:
+    """Names between commas, each once."""
+    if value is None:
+        return ()
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    if not all(names):
+        raise click.BadParameter("write names with commas between them")
+    return names
+
+
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--json``, as the argument ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Summary as JSON on stdout.")(
@@ -156,6 +169,23 @@ def probe_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--layer", help="Layer to embed, of every model."),
             click.option(
+                "--layers",
+                callback=parse_names,
+                metavar="all|NAME,...",
+                help="Score each of these layers instead.",
+            ),
+            click.option(
+                "--pictures",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="With --layers: folder for PNGs of accuracy over layers, and t-SNE of some.",
+            ),
+            click.option(
+                "--tsne",
+                callback=parse_names,
+                metavar="NAME,...",
+                help="Layers for the t-SNE; six, evenly spread, by default.",
+            ),
+            click.option(
                 "--pooling", type=click.Choice(POOLINGS), default="mean", show_default=True
             ),
             click.option("--device", default="auto", show_default=True, help="cpu, cuda, auto."),
@@ -163,8 +193,9 @@ def probe_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--probe",
                 "probes",
                 multiple=True,
-                type=click.Choice(["mlp", "logistic", "linear_svm", "knn"]),
-                help="May be repeated; mlp (the original protocol), logistic and knn by default.",
+                type=click.Choice(["mlp", "logistic", "linear_svm", "knn", "svm", "soundnet_svm"]),
+                help="May be repeated; mlp (the original protocol), logistic and knn by default, "
+                "with --layers svm (its C chosen within the training folds) and knn.",
             ),
             click.option(
                 "--runs",

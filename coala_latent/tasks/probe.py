@@ -2,132 +2,49 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from coala_latent.analysis.folds import Fold, fixed_folds, grouped_folds
+from coala_latent.analysis.clips import Weighting, clip_vector
 from coala_latent.analysis.probes import ProbeComparison, run_probes
 from coala_latent.audio.descriptors import mfcc_statistics
-from coala_latent.audio.io import check_finite, find_audio, read_audio
+from coala_latent.audio.io import check_finite, read_audio
 from coala_latent.audio.resample import resample
+from coala_latent.embed.corpus import FileFailed, FileRows, embed_files
 from coala_latent.embed.embedder import Embedder
-from coala_latent.errors import AudioError, ConfigError, DataError
-from coala_latent.store import Store
-from coala_latent.tasks.encode import encode
-from coala_latent.tasks.progress import console, progress_bar
+from coala_latent.embed.hearing import joined
+from coala_latent.errors import AudioError, ConfigError
+from coala_latent.tasks.labelled import Folds, LabelledSounds, make_folds, summary_of, usable
+from coala_latent.tasks.progress import progress_bar
+from coala_latent.types import Embedding
 
 __all__ = [
-    "ESC_NAME",
-    "LabelledSounds",
     "clip_features",
-    "esc_folds",
-    "labelled_folder",
+    "default_weighting",
+    "embed_clips",
     "mfcc_features",
     "probe",
     "probe_table",
-    "report_skipped",
+    "score_cell",
 ]
 
 MFCC_RATE = 22000
-# ESC-10 and ESC-50: fold, Freesound source, take.
-ESC_NAME = re.compile(r"^(?P<fold>\d)-(?P<source>\d+)-(?P<take>[A-Z])")
-ClipMean = Literal["time", "rows"]
-
-
-@dataclass(frozen=True)
-class LabelledSounds:
-    """A folder with one sub-folder a class.
-
-    Attributes:
-        root: The folder.
-        paths: Sounds.
-        labels: Class of each: the name of its sub-folder.
-        groups: What must stay on one side of a split.
-        skipped: ``path: reason`` of sounds that could not be read; filled by `probe`.
-    """
-
-    root: Path
-    paths: list[Path]
-    labels: npt.NDArray[np.str_]
-    groups: npt.NDArray[np.str_]
-
-    def take(self, keep: npt.NDArray[np.bool_]) -> LabelledSounds:
-        """Those where `keep` is true."""
-        paths = [path for path, kept in zip(self.paths, keep, strict=True) if kept]
-        return LabelledSounds(self.root, paths, self.labels[keep], self.groups[keep])
-
-
-def labelled_folder(root: Path, group: str | None = None) -> LabelledSounds:
-    """Sounds of a folder per class.
-
-    Args:
-        root: The folder.
-        group: Regular expression searched in each file name (without suffix); what its first
-            group captures, within the class, stays on one side of every split. None puts each
-            file in a group of its own.
-
-    Raises:
-        DataError: Fewer than two classes, a wrong expression, or a name it does not match.
-    """
-    paths = [path for path in find_audio(root) if path.parent != root]
-    labels = [path.relative_to(root).parts[0] for path in paths]
-    if len(set(labels)) < 2:
-        raise DataError(f"{root}: needs a sub-folder for each of two or more classes")
-    if group is None:
-        groups = [path.relative_to(root).as_posix() for path in paths]
-    else:
-        groups = [
-            f"{label}/{_captured(group, path)}" for path, label in zip(paths, labels, strict=True)
-        ]
-    return LabelledSounds(root, paths, np.array(labels), np.array(groups))
-
-
-def _captured(expression: str, path: Path) -> str:
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise DataError(f"group expression {expression!r}: {error}") from error
-    if pattern.groups < 1:
-        raise DataError(
-            f"group expression {expression!r} captures nothing: put () around the group"
-        )
-    match = pattern.search(path.stem)
-    if match is None:
-        raise DataError(f"{path}: its name does not match the group expression {expression!r}")
-    return match.group(1)
-
-
-def esc_folds(sounds: LabelledSounds) -> list[Fold]:
-    """The data set's own folds: the first digit of each file name.
-
-    Raises:
-        DataError: A name is not of the ESC pattern.
-    """
-    matches = [ESC_NAME.match(path.name) for path in sounds.paths]
-    for path, match in zip(sounds.paths, matches, strict=True):
-        if match is None:
-            raise DataError(f"{path}: not an ESC file name such as 1-17092-A.ogg")
-    return fixed_folds([match["fold"] for match in matches if match])
 
 
 def probe(
     sounds: LabelledSounds,
     embedders: Mapping[str, Embedder],
-    folds: Callable[[LabelledSounds], list[Fold]] | int = 5,
+    folds: Folds = 5,
     *,
     probes: Sequence[str] = ("mlp", "logistic", "knn"),
     runs: int = 10,
     seed: int = 0,
     baseline: bool = True,
-    clip_mean: ClipMean | None = None,
+    clip_mean: Weighting | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Embed, average each clip, and classify with held-out folds.
@@ -149,7 +66,7 @@ def probe(
     """
     if not (baseline or embedders):
         raise ConfigError("nothing to score: name a model, or keep the baseline")
-    _folds(sounds, folds, seed)  # so that what is wrong with them shows before the long work
+    make_folds(sounds, folds, seed)  # so that what is wrong with them shows before the long work
     features: dict[str, npt.NDArray[np.floating]] = {}
     skipped: dict[str, str] = {}
     if baseline:
@@ -158,14 +75,9 @@ def probe(
     for name, embedder in embedders.items():
         features[name], bad = clip_features(sounds, embedder, clip_mean, quiet)
         skipped |= bad
-    keep = np.array([str(path) not in skipped for path in sounds.paths])
+    keep = usable(sounds, skipped)
     used = sounds.take(keep)
-    for label in sorted(set(sounds.labels.tolist()) - set(used.labels.tolist())):
-        path = sounds.paths[int(np.flatnonzero(sounds.labels == label)[0])]
-        raise DataError(
-            f"no sound of class {label} can be used; the first, {path.name}: {skipped[str(path)]}"
-        )
-    made = _folds(used, folds, seed)
+    made = make_folds(used, folds, seed)
     comparisons: list[ProbeComparison] = []
     with progress_bar(quiet=quiet) as bar:
         task = bar.add_task("probe", total=len(probes) * len(features), note="")
@@ -178,31 +90,12 @@ def probe(
             comparisons.append(run_probes(kept, used.labels, made, kind, runs, seed, show))
             bar.update(task, advance=len(features), note=kind)
     return {
-        "root": _printable(sounds.root),
-        "sounds": len(used.paths),
-        "classes": sorted(set(used.labels.tolist())),
-        "folds": len(made),
-        "groups": len(set(used.groups.tolist())),
-        "seed": seed,
+        **summary_of(used, made, seed, skipped),
         "models": {name: _describe(embedder) for name, embedder in embedders.items()},
-        "skipped": {_printable(path): _printable(why) for path, why in skipped.items()},
         "comparisons": {
             kind: comparison.to_dict() for kind, comparison in zip(probes, comparisons, strict=True)
         },
     }
-
-
-def _printable(text: object) -> str:
-    """As it can be written to a UTF-8 file: bytes of a name that are not text are escaped."""
-    return str(text).encode("utf-8", "backslashreplace").decode()
-
-
-def _folds(
-    sounds: LabelledSounds, folds: Callable[[LabelledSounds], list[Fold]] | int, seed: int
-) -> list[Fold]:
-    if isinstance(folds, int):
-        return grouped_folds(sounds.labels, sounds.groups, folds, seed)
-    return folds(sounds)
 
 
 def _describe(embedder: Embedder) -> dict[str, Any]:
@@ -236,26 +129,46 @@ def mfcc_features(
 def clip_features(
     sounds: LabelledSounds,
     embedder: Embedder,
-    clip_mean: ClipMean | None = None,
+    clip_mean: Weighting | None = None,
     quiet: bool = False,
 ) -> tuple[npt.NDArray[np.floating], dict[str, str]]:
     """Mean embedding of each clip ``(n, dim)``, NaN where skipped, and what was; see `probe`."""
-    how = clip_mean or ("rows" if embedder.card.drops else "time")
+    weighting = clip_mean or default_weighting(embedder)
     rows = np.full((len(sounds.paths), embedder.dim), np.nan, np.float32)
     skipped = {}
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "embeddings.h5"
-        encode([sounds.root], target, embedder, quiet=quiet)
-        with Store(target) as found:
-            records = {record.path: number for number, record in enumerate(found.files)}
-            for row, path in zip(rows, sounds.paths, strict=True):
-                number = records[path.relative_to(sounds.root).as_posix()]
-                if not found.files[number].rows:
-                    skipped[str(path)] = found.files[number].error
-                    continue
-                embedding = found.rows_of(number)
-                row[:] = embedding.mean() if how == "time" else embedding.values.mean(axis=0)
+    for number, found in embed_clips(sounds, embedder, quiet):
+        if isinstance(found, str):
+            skipped[str(sounds.paths[number])] = found
+        else:
+            rows[number] = clip_vector(found, weighting=weighting)
     return rows, skipped
+
+
+def default_weighting(embedder: Embedder) -> Weighting:
+    """Alike for front ends that drop the end of a sound, as the original averaged its chunks."""
+    return "rows" if embedder.card.drops else "time"
+
+
+def embed_clips(
+    sounds: LabelledSounds, embedder: Embedder, quiet: bool = False
+) -> Iterator[tuple[int, Embedding | str]]:
+    """Each sound's number with its rows, or with the reason why there are none."""
+    pieces: list[Embedding] = []
+    with progress_bar(quiet=quiet) as bar:
+        task = bar.add_task("embed", total=len(sounds.paths), note=embedder.card.name)
+        for event in embed_files(embedder, sounds.paths):
+            if isinstance(event, FileRows):
+                pieces.append(Embedding(event.values, event.start, event.end))
+                continue
+            if isinstance(event, FileFailed):
+                error = event.error
+                cure = f" ({error.cure})" if error.cure else ""
+                yield event.index, f"{error.reason}{cure}"
+            else:
+                found = joined(pieces, embedder.dim)
+                yield event.index, found if len(found) else "too short for a single row"
+            pieces = []
+            bar.update(task, advance=1)
 
 
 def probe_table(result: Mapping[str, Any]) -> Table:
@@ -272,22 +185,17 @@ def probe_table(result: Mapping[str, Any]) -> Table:
         table.add_column(kind, justify="right")
     names = next(iter(comparisons.values()))["results"]
     for name in names:
-        cells = [_cell(comparison["results"][name]) for comparison in comparisons.values()]
+        cells = [score_cell(comparison["results"][name]) for comparison in comparisons.values()]
         table.add_row(name, *cells)
     chance = next(iter(names.values()))["chance"]
     table.caption = f"largest class: {100 * chance:.1f} %"
     return table
 
 
-def _cell(result: Mapping[str, Any]) -> str:
+def score_cell(result: Mapping[str, Any]) -> str:
+    """Mean accuracy and interval in per cent, with rich's markup."""
     interval = result["interval"]
     return (
         f"{100 * interval['mean']:.1f} "
         f"[dim]({100 * interval['low']:.0f} .. {100 * interval['high']:.0f})[/dim]"
     )
-
-
-def report_skipped(result: Mapping[str, Any]) -> None:
-    """Name the sounds that were left out."""
-    for path, reason in result["skipped"].items():
-        console().print(f"skipped {path}: {reason}", markup=False, soft_wrap=True)

@@ -14,7 +14,8 @@ import soundfile
 from coala_latent import load_model
 from coala_latent.cli import main
 from coala_latent.errors import ConfigError, DataError
-from coala_latent.tasks.probe import clip_features, esc_folds, labelled_folder, probe
+from coala_latent.tasks.labelled import esc_folds, labelled_folder
+from coala_latent.tasks.probe import clip_features, probe
 
 RATE = 8000
 QUICK = ("--runs", "1", "--quiet")
@@ -154,7 +155,7 @@ def test_features_are_means_of_the_rows(folder):
         (["--group", "^(x)"], "does not match"),
         (["--model", "coala-tset"], "did you mean coala-test"),
         (["--model", "coala-test", "--layer", "nope"], "conv1"),
-        (["--probe", "svm"], "linear_svm"),
+        (["--probe", "tree"], "linear_svm"),
         (["--runs", "0"], "runs"),
         (["--folds", "1"], "folds"),
         (["--no-baseline"], "nothing to score"),

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,13 +52,13 @@ def test_cards_tell_the_truth(name):
     assert card == model_card(name) == module.card
     assert card.default_layer in card.layers
     assert not module.training
-    sound = 0.1 * torch.randn(2 * card.min_samples)
+    sound = 0.1 * torch.randn(6 * card.min_samples)
     for layer, size in card.layers.items():
-        embedding = load_model(name, layer)(sound, card.sample_rate)
-        assert embedding.dim == size
+        assert load_model(name, layer)(sound, card.sample_rate).dim == size
+    embedding = load_model(name)(sound, card.sample_rate)
     assert embedding.end[0] - embedding.start[0] <= card.window_seconds + 1e-9
-    if len(embedding) > 2:
-        assert embedding.start[2] - embedding.start[1] == pytest.approx(card.hop_seconds)
+    middle = embedding.start[(embedding.start > 0) & (embedding.end < embedding.end[-1])]
+    assert np.diff(middle) == pytest.approx(card.hop_seconds)
 
 
 def test_a_saved_model_is_the_same_model(saved):
