@@ -44,7 +44,7 @@ test: lint
 TORCH ?= 2.13.0
 test-torch:
 	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet torch==$(TORCH) numpy scikit-learn scipy h5py lightning hydra-core soundfile soxr safetensors rich click filelock tensorboard pytest pytest-timeout hypothesis librosa hatchling editables
+	.venv-torch/bin/python -m pip install --quiet torch==$(TORCH) numpy scikit-learn scipy h5py lightning hydra-core soundfile soxr safetensors rich click filelock tensorboard PyYAML pytest pytest-timeout hypothesis librosa hatchling editables
 	.venv-torch/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	.venv-torch/bin/python -m pytest tests/contract tests/parity tests/unit/test_original_api.py tests/unit/test_alignment.py
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 import coala_latent
 from coala_latent.cli.export import export_command
+from coala_latent.cli.models import models_command
 from coala_latent.cli.options import (
     EXIT_STATUS,
     HELP,
@@ -160,36 +159,7 @@ def encode_command(
     context.exit(summary.exit_status)
 
 
-@main.command("models")
-@click.argument("name", required=False)
-@json_option
-def models_command(name: str | None, as_json: bool) -> None:
-    """List the models, or show the card of one."""
-    from coala_latent.registry import list_models, model_card
-
-    if name:
-        click.echo(json.dumps(model_card(name).to_dict(), indent=2, ensure_ascii=False))
-        return
-    cards = [model_card(known) for known in list_models()]
-    if as_json:
-        click.echo(json.dumps([card.to_dict() for card in cards], indent=2, ensure_ascii=False))
-        return
-    table = Table()
-    table.add_column("name", no_wrap=True)
-    for heading in ("Hz", "layer", "values", "hop s", "description"):
-        table.add_column(heading)
-    for card in cards:
-        table.add_row(
-            card.name,
-            str(card.sample_rate),
-            card.default_layer,
-            str(card.layers[card.default_layer]),
-            f"{card.hop_seconds:.2f}",
-            card.description,
-        )
-    Console().print(table)
-
-
+main.add_command(models_command)
 main.add_command(export_command)
 main.add_command(predict_command)
 main.add_command(weights_group)

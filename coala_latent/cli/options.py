@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from coala_latent.errors import CoalaLatentError
 from coala_latent.tasks.progress import console
@@ -23,6 +25,7 @@ __all__ = [
     "model_options",
     "parse_names",
     "parse_shard",
+    "print_listing",
     "probe_options",
 ]
 
@@ -60,6 +63,18 @@ def fail(context: click.Context, message: str, status: int) -> None:
     """End the command with a message to the person and an exit status."""
     console().print(message, style="red", markup=False, soft_wrap=True)
     context.exit(status)
+
+
+def print_listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """One line each; the last column, a description, only where there is room for it."""
+    out = Console()
+    shown = len(headings) if out.width >= 110 else len(headings) - 1
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place, heading in enumerate(headings[:shown]):
+        table.add_column(heading, no_wrap=place < len(headings) - 1)
+    for row in rows:
+        table.add_row(*row[:shown])
+    out.print(table)
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from coala_latent.cli.options import json_option
+from coala_latent.cli.options import json_option, print_listing
 from coala_latent.tasks.progress import console
 
 if TYPE_CHECKING:
@@ -42,16 +40,17 @@ def list_command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([entry.to_dict() for entry in found], indent=2))
         return
-    table = Table()
-    table.add_column("name", no_wrap=True)
-    table.add_column("here", no_wrap=True)
-    table.add_column("source", overflow="fold")
-    table.add_column("licence", no_wrap=True)
-    table.add_column("description")
-    for entry in found:
-        here = "damaged" if entry.problem else f"{entry.bytes / 1e6:.1f} MB" if entry.path else "-"
-        table.add_row(entry.name, here, entry.source, entry.licence, entry.description)
-    Console().print(table)
+    rows = (
+        (
+            entry.name,
+            "damaged" if entry.problem else f"{entry.bytes / 1e6:.1f} MB" if entry.path else "-",
+            entry.source,
+            entry.licence,
+            entry.description,
+        )
+        for entry in found
+    )
+    print_listing(("name", "here", "source", "licence", "description"), rows)
     for entry in found:
         if entry.problem:
             console().print(entry.problem, style="red", markup=False, soft_wrap=True)

@@ -161,9 +161,8 @@ class ConvolutionStack(Layered):
         """Those of successive steps that lead to `layers`."""
         if set(layers) & set(self.heads()):
             return names
-        return names[
-            : max((names.index(layer) + 1 for layer in layers if layer in names), default=0)
-        ]
+        ends = [names.index(layer) + 1 for layer in layers if layer in names]
+        return names[: max(ends)] if ends else names[:0]
 
     def _run(
         self, x: Tensor, steps: Sequence[tuple[str, Step]], layers: Collection[str]

@@ -70,6 +70,7 @@ class ConvNorm(nn.Module):
         self.pad = nn.Identity() if stride == 1 else SamePad(kernel, stride)
         padding = kernel // 2 if stride == 1 else 0
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
         self.norm = nn.BatchNorm2d(outputs, eps=EPS, momentum=MOMENTUM)
         # The original has no scale to learn.
         self.norm.weight.requires_grad_(False)

