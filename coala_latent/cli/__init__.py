@@ -86,10 +86,8 @@ def _embedder(options: dict[str, Any]) -> Any:
 )
 @click.option(
     "--workers",
-    default=2,
-    show_default=True,
     type=click.IntRange(1),
-    help="Threads that decode files.",
+    help="Threads: files at a time on the CPU (one a core by default), else decoders.",
 )
 @click.option("--retry-failed", is_flag=True, help="Try files again that failed earlier.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -101,7 +99,7 @@ def encode_command(
     output: Path,
     dtype: str,
     shard: tuple[int, int],
-    workers: int,
+    workers: int | None,
     retry_failed: bool,
     quiet: bool,
     as_json: bool,

@@ -111,7 +111,7 @@ def encode(
     *,
     dtype: str = "float32",
     shard: tuple[int, int] = (0, 1),
-    workers: int = 2,
+    workers: int | None = None,
     retry_failed: bool = False,
     quiet: bool = False,
 ) -> EncodeSummary:
@@ -123,7 +123,7 @@ def encode(
         embedder: The model.
         dtype: ``"float32"`` or ``"float16"`` in the store.
         shard: ``(i, n)``: every n-th sound from the i-th on, for runs side by side.
-        workers: Threads that decode.
+        workers: Threads; see `embed_files`.
         retry_failed: Try files again that could not be used in an earlier run.
         quiet: No progress bar.
 
@@ -183,7 +183,7 @@ def _run(
     embedder: Embedder,
     writer: StoreWriter,
     summary: EncodeSummary,
-    workers: int,
+    workers: int | None,
     quiet: bool,
     began: float,
 ) -> None:

@@ -15,10 +15,17 @@ import h5py
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from coala_latent import Store, load_model
 from coala_latent.cli import main
-from coala_latent.embed.corpus import FileDone, FileFailed, FileRows, embed_files
+from coala_latent.embed.corpus import (
+    FileDone,
+    FileFailed,
+    FileRows,
+    default_workers,
+    embed_files,
+)
 from coala_latent.errors import AudioNotFoundError, AudioValueError
 from coala_latent.store import merge_stores
 from coala_latent.tasks.encode import encode
@@ -385,8 +392,8 @@ def test_a_file_that_goes_away_while_it_is_read_is_a_typed_error(tmp_path):
         list(blocks)
 
 
-def decoding_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("decode-")]
+def working_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("embed-")]
 
 
 def test_events_come_in_order_and_threads_end(tmp_path):
@@ -397,20 +404,22 @@ def test_events_come_in_order_and_threads_end(tmp_path):
         assert [event.index for event in events] == sorted(event.index for event in events)
         ends = [event for event in events if not isinstance(event, FileRows)]
         assert [type(end) for end in ends] == [FileDone] * 3 + [FileFailed, FileDone]
-        assert not decoding_threads()
+        assert not working_threads()
     assert list(embed_files(load_model("coala-test"), [])) == []
 
 
-def test_an_abandoned_iterator_leaves_no_threads(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_abandoned_iterator_leaves_no_threads(tmp_path, workers):
     paths = [write(tmp_path / f"{n}.wav", 60.0, n) for n in range(4)]
-    events = embed_files(load_model("coala-test", batch_size=4), paths)
+    events = embed_files(load_model("coala-test", batch_size=4), paths, workers=workers)
     next(events)
-    assert decoding_threads()
+    assert working_threads()
     events.close()
-    assert not decoding_threads()
+    assert not working_threads()
 
 
-def test_an_error_of_the_network_ends_the_threads(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_network_ends_the_threads(tmp_path, monkeypatch, workers):
     paths = [write(tmp_path / f"{n}.wav", 60.0, n) for n in range(4)]
     embedder = load_model("coala-test", batch_size=4)
 
@@ -419,12 +428,13 @@ def test_an_error_of_the_network_ends_the_threads(tmp_path, monkeypatch):
 
     monkeypatch.setattr(embedder.hearing, "embed", fail)
     with pytest.raises(RuntimeError, match="out of memory") as kept:
-        list(embed_files(embedder, paths))
-    assert not decoding_threads()
+        list(embed_files(embedder, paths, workers=workers))
+    assert not working_threads()
     assert kept.traceback  # held, and with it the frames the threads could have hung on
 
 
-def test_an_error_in_a_thread_reaches_the_reader(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_in_a_thread_reaches_the_reader(tmp_path, monkeypatch, workers):
     paths = [write(tmp_path / f"{n}.wav", 2.0, n) for n in range(4)]
     embedder = load_model("coala-test")
     whole = embedder.file_blocks
@@ -436,8 +446,42 @@ def test_an_error_in_a_thread_reaches_the_reader(tmp_path, monkeypatch):
 
     monkeypatch.setattr(embedder, "file_blocks", some)
     with pytest.raises(MemoryError, match="decoding"):
-        list(embed_files(embedder, paths))
-    assert not decoding_threads()
+        list(embed_files(embedder, paths, workers=workers))
+    assert not working_threads()
+
+
+def test_rows_do_not_depend_on_threads_or_on_other_files(tmp_path):
+    seconds = [20.0, 0.3, 7.0, 1.0, 3.0, 40.0, 0.5]
+    paths = [write(tmp_path / f"{n}.wav", length, n) for n, length in enumerate(seconds)]
+    embedder = load_model("coala-test", batch_size=4)
+    torch.set_num_threads(2)
+    try:
+        assert default_workers(embedder, 9) == 2
+        assert default_workers(embedder, 1) == 1
+        found = collect(embed_files(embedder, paths, workers=3))
+        assert torch.get_num_threads() == 2
+        later = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert later == [2]
+    finally:
+        torch.set_num_threads(1)
+    for workers in (1, 2):
+        again = collect(embed_files(embedder, paths, workers=workers))
+        for index, rows in found.items():
+            np.testing.assert_allclose(again[index], rows, rtol=1e-5, atol=1e-6)
+    alone = collect(embed_files(embedder, paths[2:4], workers=2))
+    np.testing.assert_array_equal(alone[0], found[2])
+    np.testing.assert_array_equal(alone[1], found[3])
+
+
+def collect(events):
+    rows = {}
+    for event in events:
+        if isinstance(event, FileRows):
+            rows.setdefault(event.index, []).append(event.values)
+    return {index: np.concatenate(pieces) for index, pieces in rows.items()}
 
 
 HELD = """
@@ -445,14 +489,16 @@ import sys
 from pathlib import Path
 from coala_latent import load_model
 from coala_latent.embed.corpus import embed_files
-events = embed_files(load_model("coala-test", batch_size=4), [Path(name) for name in sys.argv[1:]])
+paths = [Path(name) for name in sys.argv[2:]]
+events = embed_files(load_model("coala-test", batch_size=4), paths, workers=int(sys.argv[1]))
 next(events)
 """
 
 
-def test_a_program_ends_with_an_iterator_still_held(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_program_ends_with_an_iterator_still_held(tmp_path, workers):
     paths = [write(tmp_path / f"{n}.wav", 60.0, n) for n in range(4)]
-    command = [sys.executable, "-c", HELD, *paths]
+    command = [sys.executable, "-c", HELD, workers, *paths]
     subprocess.run(command, check=True, timeout=60, env=environment())
 
 
