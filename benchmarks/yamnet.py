@@ -1,7 +1,8 @@
-"""Speed of YAMNet: the network alone, and files to embeddings, beside other implementations.
+"""Speed and exactness of YAMNet beside other implementations.
 
     python benchmarks/yamnet.py network [--weights NPZ] [--tflite FILE ...] [--compile]
     python benchmarks/yamnet.py files FOLDER [--weights NPZ] [--peer]
+    python benchmarks/yamnet.py parity RECORDING ... --weights NPZ
 
 Everything in one table runs in turns in one process, so that a busy machine slows all of it alike;
 medians and ratios are what to look at, and `best` shows what the machine could do. Where other
@@ -11,7 +12,7 @@ programs want the cores too, threads that wait for each other measure those prog
 
 Peers are optional. What is missing is named and left out:
     pip install ai-edge-litert                      TFLite interpreter, for --tflite
-    pip install --no-deps torch-vggish-yamnet       needs torchaudio, for --peer
+    pip install --no-deps torch-vggish-yamnet       needs torchaudio, for --peer and parity
 """
 
 from __future__ import annotations
@@ -185,8 +186,8 @@ def benchmark_network(options: argparse.Namespace) -> None:
     console.print(table)
 
 
-def peer(model: Yamnet) -> Callable[[Path], int] | None:
-    """`torch-vggish-yamnet` with the same weights, a file at a time as its README has it."""
+def peer_parts(model: Yamnet) -> tuple[Any, Any] | None:
+    """Front end and network of `torch-vggish-yamnet`, with the same weights."""
     try:
         yamnet = importlib.import_module("torch_vggish_yamnet.yamnet")
         front_end = importlib.import_module("torch_vggish_yamnet.input_proc")
@@ -202,7 +203,15 @@ def peer(model: Yamnet) -> Callable[[Path], int] | None:
         )
         state[name] = own[known]
     network.load_state_dict(state)
-    convert = front_end.WaveformToInput()
+    return front_end.WaveformToInput(), network
+
+
+def peer(model: Yamnet) -> Callable[[Path], int] | None:
+    """`torch-vggish-yamnet`, a file at a time as its README has it."""
+    parts = peer_parts(model)
+    if parts is None:
+        return None
+    convert, network = parts
 
     def embed(path: Path) -> int:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -249,6 +258,39 @@ def benchmark_files(options: argparse.Namespace) -> None:
     console.print(table)
 
 
+def benchmark_parity(options: argparse.Namespace) -> None:
+    """Differences from what the original gave for the same waveforms."""
+    model = built(options.weights)
+    parts = peer_parts(model)
+    columns = "recording", "implementation", "log-mel", "embedding", "scores", "patches"
+    table = Table(*columns, title="largest difference from the original")
+    for file in options.recordings:
+        with np.load(file) as arrays:
+            recorded = dict(arrays)
+        waveform = torch.from_numpy(recorded["waveform"])
+        scores, embeddings, log_mel = model(waveform)
+        found = {"coala_latent": (log_mel, embeddings, scores)}
+        if parts is not None:
+            patches = parts[0](waveform[None], 16000)
+            hidden, logits = parts[1](patches)
+            found["torch-vggish-yamnet"] = patches.flatten(0, 2), hidden, logits.sigmoid()
+        for name, values in found.items():
+            # The peer has every second patch.
+            step = 1 if name == "coala_latent" else 2
+            wanted = recorded["log_mel"], recorded["embeddings"][::step], recorded["scores"][::step]
+            cells = [f"{apart(*pair):.1e}" for pair in zip(values, wanted, strict=True)]
+            count = f"{len(values[2])} of {len(recorded['scores'])}"
+            table.add_row(file.stem.removeprefix("yamnet_"), name, *cells, count)
+    console.print(table)
+
+
+def apart(found: Tensor, wanted: np.ndarray) -> float:
+    """Largest difference of the rows that both have."""
+    rows = found.reshape(-1, wanted.shape[1]).numpy()
+    count = min(len(rows), len(wanted))
+    return float(np.abs(rows[:count] - wanted[:count]).max())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -262,7 +304,10 @@ def main() -> None:
     files.add_argument("folder", type=Path)
     files.add_argument("--files", type=int, default=80)
     files.add_argument("--peer", action="store_true")
-    for command in (network, files):
+    parity = commands.add_parser("parity")
+    parity.set_defaults(benchmark=benchmark_parity)
+    parity.add_argument("recordings", type=Path, nargs="+", help="yamnet_*.npz")
+    for command in (network, files, parity):
         command.add_argument("--weights", type=Path, help="arrays with folded batch norms, .npz")
         command.add_argument("--threads", type=int, default=2)
         command.add_argument("--clock", choices=("wall", "cpu"), default="wall")
