@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from coala_latent.errors import CoalaLatentError
 from coala_latent.tasks.progress import console
@@ -66,15 +65,13 @@ def fail(context: click.Context, message: str, status: int) -> None:
 
 
 def print_listing(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """One line each; the last column, a description, only where there is room for it."""
-    out = Console()
-    shown = len(headings) if out.width >= 110 else len(headings) - 1
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place, heading in enumerate(headings[:shown]):
-        table.add_column(heading, no_wrap=place < len(headings) - 1)
-    for row in rows:
-        table.add_row(*row[:shown])
-    out.print(table)
+    """One line each, nothing cut; the last column, a description, where there is room for it."""
+    lines = [headings, *rows]
+    *sizes, described = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = Console().width >= sum(sizes) + 2 * len(sizes) + described
+    for line in lines:
+        cells = [cell.ljust(size) for cell, size in zip(line, sizes, strict=False)]
+        click.echo("  ".join([*cells, *line[len(sizes) :][:room]]).rstrip())
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
