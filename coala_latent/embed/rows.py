@@ -51,7 +51,7 @@ class PatchRows:
         waiting: deque[tuple[int, Block | Marker]] = deque()
         patches: list[Tensor] = []
         count = 0
-        ready = np.zeros((0, 0), np.float32)
+        ready: FloatArray = np.zeros((0, 0), np.float32)
         for number, item in items:
             waiting.append((number, item))
             if isinstance(item, PatchBlock) and len(item):

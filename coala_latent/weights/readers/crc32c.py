@@ -70,7 +70,7 @@ def _byte_table() -> Words:
 @functools.cache
 def _tables(level: int) -> Words:
     """How the register moves on by ``4 * 2 ** level`` bytes of zeros."""
-    moved = (
+    moved: Words = (
         np.arange(256, dtype=np.uint32) << (8 * np.arange(WORD, dtype=np.uint32))[:, None]
     ).ravel()
     if level == 0:
