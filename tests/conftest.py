@@ -1,6 +1,7 @@
 """Fixtures for all tests. One thread each, because tests run side by side."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,9 @@ os.environ["COALA_LATENT_HOME"] = os.environ.get(
 
 def pytest_configure():
     torch.set_num_threads(1)
+    # Started in the background of a shell, programs ignore Ctrl-C, and so would those they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def shared_folder() -> Path | None:

@@ -79,6 +79,11 @@ class Framing:
         return (self.heard_frames - 1) * self.hop + self.window
 
     @property
+    def row_samples(self) -> int:
+        """The fewest samples of a sound that fill one row, padding aside."""
+        return max(1, self.heard_samples - 2 * self.pad)
+
+    @property
     def patch_step(self) -> int:
         """Samples between the beginnings of two patches."""
         return self.patch_hop * self.hop

@@ -31,7 +31,7 @@ __all__ = [
 HELP = {"help_option_names": ["-h", "--help"]}
 FAILURE = 2
 INTERRUPTED = 130
-POOLINGS = ("mean", "max", "mean+max", "mean+std", "flatten")
+POOLINGS = ("mean", "max", "mean+max", "mean+std", "time", "flatten")
 EXIT_STATUS = (
     "Exit status: 0 all good, 1 some sounds were skipped, 2 could not run, 130 interrupted."
 )

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from coala_latent.cli.options import EXIT_STATUS
+from coala_latent.errors import ConfigError
 from coala_latent.tasks.progress import console
 
 __all__ = ["predict_command"]
@@ -73,38 +74,41 @@ def predict_command(
         short=short,
         allow_truncated=keep_truncated,
     )
-    found = []
-    for file in task.predict_files(predictor, inputs):
-        found.append(file)
+    paths = task.sound_files(inputs)
+    if (png or histograms) and len(paths) != 1:
+        raise ConfigError(f"--png and --histograms draw one file: {len(paths)} are given")
+    failed, entries = False, []
+    if form == "csv":
+        click.echo(task.csv_header(), nl=False)
+    for path in paths:
+        file = task.predict_file(predictor, path)
+        failed = failed or bool(file.error)
         if file.error:
             console().print(f"skipped {file.error}", markup=False, soft_wrap=True)
-        elif form == "table":
+        if form == "json":
+            entries.append(task.prediction_json(file, top))
+        elif form == "csv":
+            click.echo(task.prediction_csv(file, top), nl=False)
+        elif not file.error:
             for table in task.prediction_tables(file, top):
                 Console().print(table)
+        if not file.error:
+            _draw(file, png, histograms)
     if form == "json":
-        values = task.predictions_json(predictor, found, top)
+        values = task.predictions_json(predictor, entries)
         click.echo(json.dumps(values, indent=2, ensure_ascii=False))
-    elif form == "csv":
-        click.echo(task.predictions_csv(found, top), nl=False)
-    _draw(found, png, histograms)
-    context.exit(1 if any(file.error for file in found) else 0)
+    context.exit(1 if failed else 0)
 
 
-def _draw(found: list[Any], png: Path | None, histograms: Path | None) -> None:
-    from coala_latent.errors import ConfigError
+def _draw(file: Any, png: Path | None, histograms: Path | None) -> None:
+    if not (png or histograms):
+        return
     from coala_latent.tasks.score_pictures import draw_score_histograms, draw_score_map
 
-    wanted = [(png, draw_score_map), (histograms, draw_score_histograms)]
-    if not any(path for path, _ in wanted):
-        return
-    heard = [file for file in found if not file.error]
-    if len(heard) != 1 or len(found) != 1:
-        raise ConfigError("--png and --histograms draw one file: give one that can be read")
-    for path, draw in wanted:
+    for path, draw in ((png, draw_score_map), (histograms, draw_score_histograms)):
         if path is None:
             continue
-        for name, scores in heard[0].scores.items():
-            several = len(heard[0].scores) > 1
-            target = path.with_stem(f"{path.stem}-{name}") if several else path
-            draw(scores, f"{heard[0].path.name}: {name}", target)
+        for name, scores in file.scores.items():
+            target = path.with_stem(f"{path.stem}-{name}") if len(file.scores) > 1 else path
+            draw(scores, f"{file.path.name}: {name}", target)
             console().print(f"picture -> {target}", markup=False, soft_wrap=True)

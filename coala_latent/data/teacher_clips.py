@@ -171,7 +171,8 @@ class TeacherClips(Dataset[TeacherClip]):
     def teaching(self, clip: int, head: str) -> Teaching:
         """All that a teacher says about a clip; rows sum to 1 in float32."""
         span, teacher = self._frame_span(clip, head)
-        return Teaching(_normalised(teacher["probabilities"][span]), teacher["times"][span])
+        said = _normalised(teacher["probabilities"][span], f"{self.names[clip]}, teacher {head}")
+        return Teaching(said, teacher["times"][span])
 
     def __getitem__(self, clip: int) -> TeacherClip:
         if not 0 <= clip < len(self):
@@ -215,13 +216,25 @@ class TeacherClips(Dataset[TeacherClip]):
         # Of an hour of frames only those around the crop are read.
         low, high = int(rows.min()), int(rows.max()) + 1
         read = teacher["probabilities"][span.start + low : span.start + high]
-        return Teaching(_normalised(read[rows - low]), times[first : last + 1])
+        said = _normalised(read[rows - low], f"{self.names[clip]}, teacher {head}")
+        return Teaching(said, times[first : last + 1])
 
 
-def _normalised(stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+# A thousand classes in half precision sum to 1 within much less.
+_ROUNDED = 0.05
+
+
+def _normalised(stored: npt.NDArray[Any], source: str) -> npt.NDArray[np.float32]:
     """Rows that sum to 1 again, after half precision rounded each of a thousand classes."""
     rows = stored.astype(np.float32)
-    normalised: npt.NDArray[np.float32] = rows / rows.sum(axis=1, keepdims=True)
+    total = rows.sum(axis=1, keepdims=True)
+    # Negated, so that NaN fails too.
+    if not bool((rows >= 0).all() and (np.abs(total - 1) < _ROUNDED).all()):
+        raise DataError(
+            f"{source}: probabilities are NaN, negative or do not sum to 1 (write the file again; "
+            "see docs/distillation.md)"
+        )
+    normalised: npt.NDArray[np.float32] = rows / total
     return normalised
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from rich.console import Console
 from rich.progress import track
 
@@ -22,6 +24,9 @@ from coala_latent.data.teacher_files import (
     Teaching,
 )
 from coala_latent.errors import AudioError, ConfigError, DataError
+
+# What a damaged archive raises.
+_DAMAGES = (zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 __all__ = ["Conversion", "from_folders", "read_teaching"]
 
@@ -114,33 +119,47 @@ def read_teaching(path: Path) -> Teaching:
         DataError: It is missing, damaged, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Teaching(file["probs"], file["times"])
+        # Opened as the archive it must be: np.load takes other files too.
+        with path.open("rb") as opened, NpzFile(opened, allow_pickle=False) as file:
+            said = Teaching(np.asarray(file["probs"]), np.asarray(file["times"]))
     except FileNotFoundError as error:
         raise DataError(f"{path}: missing (every sound needs one for each teacher)") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (*_DAMAGES, OSError, ValueError, KeyError, EOFError) as error:
+        reason = str(error) or type(error).__name__
         raise DataError(
-            f"{path}: not readable as an .npz of probs and times: {str(error).splitlines()[0]}"
+            f"{path}: not readable as an .npz of probs and times: {reason.splitlines()[0]}"
         ) from error
+    kinds = np.dtype(said.probabilities.dtype).kind + np.dtype(said.times.dtype).kind
+    if not set(kinds) <= set("fiub") or said.probabilities.ndim != 2 or said.times.ndim != 1:
+        raise DataError(
+            f"{path}: probs {said.probabilities.shape} {said.probabilities.dtype}, times "
+            f"{said.times.shape} {said.times.dtype}; give numbers (frames, classes) and (frames)"
+        )
+    return said
 
 
 def _within(teaching: Teaching, duration: float) -> Teaching:
     """Without the frames after the sound's end: pictures often outlast the sound a little."""
-    probabilities, times = np.asarray(teaching.probabilities), np.asarray(teaching.times)
-    if times.ndim != 1 or len(times) != len(probabilities):
+    if len(teaching.times) != len(teaching.probabilities):
         return teaching
-    inside = times <= duration
-    return Teaching(probabilities[inside], times[inside])
+    inside = teaching.times <= duration
+    return Teaching(teaching.probabilities[inside], teaching.times[inside])
 
 
 def _numbered(folders: Mapping[str, Path]) -> dict[str, tuple[str, ...]]:
-    """Numbers in the place of names, as many as the first file of each folder has classes."""
+    """Numbers in the place of names, as many as the first usable file has classes."""
     names = {}
     for head, folder in folders.items():
-        first = next(iter(sorted(folder.rglob("*.npz"))), None)
-        if first is None:
-            raise DataError(f"{folder}: no .npz files of the teacher {head}")
-        names[head] = tuple(map(str, range(np.shape(read_teaching(first).probabilities)[-1])))
+        reasons = []
+        for path in sorted(folder.rglob("*.npz")):
+            try:
+                names[head] = tuple(map(str, range(read_teaching(path).probabilities.shape[1])))
+                break
+            except DataError as error:
+                reasons.append(str(error))
+        else:
+            reason = reasons[0] if reasons else "there is none"
+            raise DataError(f"{folder}: no usable .npz file of the teacher {head}: {reason}")
     return names
 
 

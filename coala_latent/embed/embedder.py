@@ -177,13 +177,25 @@ class Embedder:
         """
         return self._embed([path])[0]
 
-    def batch(self, sounds: Sequence[Sound | str | os.PathLike[str]]) -> list[Embedding]:
-        """Embed sounds and files of any lengths together; full batches go through the network.
+    def batch(self, sounds: Sequence[Any], sample_rate: int | None = None) -> list[Embedding]:
+        """Embed sounds of any lengths together; full batches go through the network.
+
+        Args:
+            sounds: Paths, `Sound`, and arrays or tensors ``(time,)`` or ``(channels, time)``.
+            sample_rate: Of the arrays and tensors, in Hz.
 
         Raises:
+            ConfigError: A single path instead of several.
             AudioError: One of them cannot be used; `embed_files` goes on after bad files.
         """
-        return self._embed(sounds)
+        if isinstance(sounds, (str, os.PathLike)):
+            raise ConfigError(f"{os.fspath(sounds)}: one path; use file(), or give a list")
+        return self._embed(
+            [
+                sound if isinstance(sound, (str, os.PathLike)) else as_sound(sound, sample_rate)
+                for sound in sounds
+            ]
+        )
 
     def stream(self, sample_rate: int) -> StreamEncoder:
         """Embed a sound while it arrives."""

@@ -45,10 +45,12 @@ class Hearing(ABC):
     Attributes:
         layers: Names of the layers, in the order of their columns.
         sizes: Columns of each layer.
+        latency_seconds: From a row's first sample until the row, in a stream.
     """
 
     layers: tuple[str, ...]
     sizes: dict[str, int]
+    latency_seconds: float
 
     @abstractmethod
     def cutter(self, short: Short) -> Cutter:
@@ -103,6 +105,7 @@ class PatchHearing(Hearing):
                 self.front_end.framing = replace(self.front_end.framing, patch_hop=patch_hop)
             except ValueError as error:
                 raise ConfigError(f"patch_hop={patch_hop}: {error}") from error
+        self.latency_seconds = self.front_end.framing.patch_samples / self.front_end.sample_rate
         silence = self.front_end.window.new_zeros(1, *self.front_end.patch_shape)
         parts = self._parts(silence)
         self.sizes = {layer: part.shape[1] for layer, part in parts.items()}
@@ -132,7 +135,8 @@ class PatchHearing(Hearing):
         patches = patches.to(self.front_end.window.device)
         with arithmetic_of(patches.device, self._precision):
             found = self._network.activations(patches[:, None], self.layers)
-        return {layer: pool(found[layer].float(), self._pooling) for layer in self.layers}
+        axis = self._network.time_axis
+        return {layer: pool(found[layer].float(), self._pooling, axis) for layer in self.layers}
 
     def settings(self) -> dict[str, Any]:
         """The framing."""

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 
 from coala_latent.audio.io import Channels, mix_channels
 from coala_latent.audio.resample import StreamResampler
 from coala_latent.embed.blocks import Block
 from coala_latent.embed.hearing import Hearing, joined
-from coala_latent.embed.sources import as_sound, pieces
+from coala_latent.embed.sources import as_sound, pieces, whole_rate
 from coala_latent.embed.stream import Short
 from coala_latent.errors import AudioEmptyError, AudioValueError
 from coala_latent.types import Embedding, FloatArray
@@ -25,9 +26,8 @@ class StreamEncoder:
     """The rows of a sound as its samples come: the rows that the whole sound would give.
 
     A row is given as soon as the samples it hears have arrived: with the first sample of a row in
-    hand, that is the ``latency_seconds`` of the model's card later, and a few milliseconds more
-    where the sound must be resampled. Where several layers of a network that runs along the
-    waveform are embedded, it comes one row later.
+    hand, that is `latency_seconds` later, and a few milliseconds more where the sound must be
+    resampled.
 
     Made by `Embedder.stream`.
 
@@ -36,19 +36,27 @@ class StreamEncoder:
         short: What to do when the sound turns out shorter than one row.
         channels: ``"mean"`` or ``"first"``.
         sample_rate: Of the samples that will be pushed, in Hz.
+
+    Attributes:
+        latency_seconds: From a row's first sample until the row, for these layers and this row; the
+            card has it for the model's default layer, and ``timing`` for others.
+
+    Raises:
+        AudioValueError: The rate is no whole number above 0.
     """
 
     def __init__(
         self, hearing: Hearing, short: Short, channels: Channels, sample_rate: int
     ) -> None:
         cutter = hearing.cutter(short)
-        self.sample_rate = sample_rate
+        self.sample_rate = whole_rate(sample_rate, _SOURCE)
         self._channels = channels
         self._dim = sum(hearing.sizes.values())
         self._target_rate = cutter.sample_rate
-        self._resampler = StreamResampler(sample_rate, cutter.sample_rate)
+        self._resampler = StreamResampler(self.sample_rate, cutter.sample_rate)
         self._blocks = cutter.begin(_SOURCE)
         self._rows = hearing.listen()
+        self.latency_seconds = hearing.latency_seconds
         self._begun = False
         self._ended = False
 
@@ -62,7 +70,7 @@ class StreamEncoder:
             AudioValueError: The samples cannot be used, or the stream has been finished.
         """
         self._check_open()
-        if np.size(samples) == 0:
+        if (samples.numel() if isinstance(samples, torch.Tensor) else np.size(samples)) == 0:
             return joined([], self._dim)
         self._begun = True
         sound = as_sound(samples, self.sample_rate, _SOURCE).samples

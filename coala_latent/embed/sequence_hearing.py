@@ -57,6 +57,10 @@ class SequenceHearing(Hearing):
             self.grid = StepGrid(geometries, patch, hop)
         except ValueError as error:
             raise ConfigError(f"patch={patch}, patch_hop={hop}: {error}") from error
+        leading, several = self.grid.leading, len(geometries) > 1
+        # Where layers have steps of other lengths, a row is complete when the next one is.
+        span = leading.field + (patch - 1 + several * hop) * leading.stride
+        self.latency_seconds = span / model.front_end.sample_rate
         if pooling == "flatten" and len({each.stride for each in geometries.values()}) > 1:
             raise ConfigError("pooling='flatten' needs layers with equally long time steps")
         self.sizes = {layer: pooled_size(card.layers[layer], patch, pooling) for layer in layers}

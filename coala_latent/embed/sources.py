@@ -18,7 +18,7 @@ from coala_latent.embed.blocks import Block, BlockStream
 from coala_latent.errors import AudioEmptyError, AudioValueError
 from coala_latent.types import FloatArray, Sound
 
-__all__ = ["Cutter", "FileEnd", "as_sound", "file_blocks", "pieces", "sound_blocks"]
+__all__ = ["Cutter", "FileEnd", "as_sound", "file_blocks", "pieces", "sound_blocks", "whole_rate"]
 
 # Samples at the model's rate that are framed at once (12 s at 22 kHz). A block of a file with a
 # very low sample rate, or an hour in an array, would otherwise grow without bound here.
@@ -68,7 +68,7 @@ def as_sound(waveform: Any, sample_rate: int | None, source: str = "array") -> S
         waveform, sample_rate, source = waveform.samples, waveform.sample_rate, waveform.source
     if isinstance(waveform, (str, os.PathLike)):
         raise AudioValueError(os.fspath(waveform), "is a path, not samples", "use the file method")
-    rate = _whole_rate(sample_rate, source)
+    rate = whole_rate(sample_rate, source)
     samples = _as_array(waveform, source)
     if samples.ndim not in (1, 2):
         raise AudioValueError(source, f"shape {samples.shape}", "give (time,) or (channels, time)")
@@ -92,7 +92,12 @@ def as_sound(waveform: Any, sample_rate: int | None, source: str = "array") -> S
     return Sound(samples, rate, source)
 
 
-def _whole_rate(sample_rate: Any, source: str) -> int:
+def whole_rate(sample_rate: Any, source: str) -> int:
+    """A sample rate in Hz.
+
+    Raises:
+        AudioValueError: It is no whole number above 0.
+    """
     try:
         rate = int(sample_rate)
         valid = rate == sample_rate and rate > 0

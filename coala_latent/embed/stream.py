@@ -45,7 +45,7 @@ class PatchStream:
         # the sound fills a patch before anything is decided.
         self._hold = max(
             framing.pad + 1 if framing.pad_mode == "reflect" else 1,
-            framing.patch_samples if short != "pad" else 1,
+            framing.row_samples if short != "pad" else 1,
         )
         self._started = False
         self._samples = 0
@@ -81,7 +81,7 @@ class PatchStream:
         """
         samples = self._samples
         if not self._started:
-            wanted, rate = self._framing.patch_samples, self.front_end.sample_rate
+            wanted, rate = self._framing.row_samples, self.front_end.sample_rate
             self._buffer = extend_short(self._buffer, wanted, self.short, rate, self.source)
             samples = len(self._buffer)
             missing = self._framing.min_samples - samples

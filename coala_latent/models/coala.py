@@ -79,6 +79,7 @@ def _convolution_stack(channels: int) -> nn.Sequential:
 class _PatchEncoder(Layered):
     """A convolution stack and a head on the embedding."""
 
+    time_axis = 3
     head: str
 
     @abstractmethod

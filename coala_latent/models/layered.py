@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from torch import Tensor, nn
 
@@ -19,7 +19,12 @@ class Layered(nn.Module, ABC):
     A subclass lists its `steps` and `heads`; from these follow the layers' names, the activations
     at any of them, and the rest of the network from any of them. A step may be a module, a bound
     method or a chain of modules: whatever maps the previous layer's activations to its own.
+
+    Attributes:
+        time_axis: Which axis of maps ``(batch, channels, ., .)`` is time.
     """
+
+    time_axis: ClassVar[int] = 2
 
     @abstractmethod
     def steps(self) -> Mapping[str, Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from coala_latent.errors import WeightsError
 from coala_latent.registry.architectures import build_front_end, build_module
 from coala_latent.registry.card import Card
 from coala_latent.registry.describe import describe_model
+from coala_latent.registry.fingerprint import STEP, check_fingerprint
 from coala_latent.registry.known import KnownWeights
 from coala_latent.weights import file_sha256, load_into
 from coala_latent.weights.readers import read_arrays
@@ -172,6 +173,10 @@ def assemble(
         module = build_module(card.architecture, card.front_end, card.sizes).eval()
     load_into(module, published.state, published.source)
     _check_answers(known, module, published.source)
+    if known.fingerprint is not None:
+        digest, offset = known.fingerprint
+        expected = {"step": STEP, "offset": offset, "sha256": digest}
+        check_fingerprint(module, replace(card, fingerprint=expected))
     return module, card
 
 

@@ -97,7 +97,7 @@ class _Heard:
         if isinstance(module.front_end, FrontEnd):
             framing = module.front_end.framing
             hop, window, latest = framing.patch_step, framing.heard_samples, framing.patch_samples
-            least = framing.patch_samples
+            least = framing.row_samples
         else:
             geometry = module.network.geometry(layer)
             hop, window, least = geometry.stride, geometry.field, geometry.minimum

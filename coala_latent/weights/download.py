@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from coala_latent.errors import WeightsError
 from coala_latent.weights.files import file_sha256, write_json
@@ -100,7 +101,7 @@ def fetch(
     path = local_path(source)
     expected = sha256.lower() if sha256 else None
     usable(target.parent)
-    with FileLock(target.with_name(f"{target.name}.lock")):
+    with _turn(target.with_name(f"{target.name}.lock")):
         if expected and target.is_file() and file_sha256(target) == expected:
             return expected
         part = _Part(target.with_name(f"{target.name}.part"), limit, progress)
@@ -108,6 +109,23 @@ def fetch(
             return _install(part, target, _copy(path, part), expected, str(path))
         url = os.fspath(source)
         return _download(url, part, target, expected, access or Access())
+
+
+# Seconds that another process may take for the same file.
+_PATIENCE = 1800
+
+
+@contextmanager
+def _turn(lock: Path) -> Iterator[None]:
+    """Wait until no other process fetches the same file."""
+    try:
+        with FileLock(lock, timeout=_PATIENCE):
+            yield
+    except Timeout as error:
+        raise WeightsError(
+            f"{lock}: another process has held it for {_PATIENCE} s (end that process, or remove "
+            "the file if there is none)"
+        ) from error
 
 
 class _Part:

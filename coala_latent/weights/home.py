@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from coala_latent.errors import WeightsError
 
@@ -50,13 +51,15 @@ def usable(folder: Path) -> Path:
     """The folder, made if need be.
 
     Raises:
-        WeightsError: It cannot be made.
+        WeightsError: It cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise WeightsError(
-            f"{folder}: cannot be made: {error.strerror or error} "
+            f"{folder}: cannot be made or written to: {error.strerror or error} "
             f"(set {HOME_VARIABLE} to a folder that can be written to)"
         ) from error
     return folder

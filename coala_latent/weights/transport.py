@@ -205,7 +205,7 @@ def patiently(access: Access, act: Callable[[], Result], arrived: Callable[[], i
     Args:
         access: Says how often and after how long.
         act: What to do; only its `DownloadError` that are `passing` are followed by another try.
-        arrived: Bytes gained so far: a try that brought something does not count as failed.
+        arrived: Bytes gained so far: a try that brought a MiB or more does not count as failed.
     """
     failed = 0
     while True:

@@ -304,7 +304,7 @@ def many(tmp_path_factory):
     """300 short sounds, some bad ones among them, and the rows of a run nobody disturbed."""
     folder = tmp_path_factory.mktemp("many")
     for number in range(300):
-        path = write(folder / f"{number % 10}/{number:03d}.wav", 0.05 + number % 40 / 5, number)
+        path = write(folder / f"{number % 10}/{number:03d}.wav", 0.05 + number % 40 / 10, number)
         if number % 50 == 7:
             path.write_bytes(b"RIFF")
     from coala_latent.tasks.encode import encode

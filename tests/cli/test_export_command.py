@@ -52,3 +52,18 @@ def test_a_missing_extra_is_said_in_one_line(tmp_path, monkeypatch):
     done = run("yamnet-test", tmp_path / "a.onnx")
     assert done.exit_code == 2
     assert "coala-latent[onnx]" in done.stderr
+
+
+def test_a_file_that_says_something_else_is_not_kept(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    import coala_latent.tasks.export as task
+
+    monkeypatch.setattr(task, "LARGEST_ERROR", -1.0)
+    done = run("soundnet5-test", tmp_path / "x.onnx")
+    assert done.exit_code == 2
+    assert "differ" in done.stderr
+    assert not list(tmp_path.iterdir())
+    done = run("soundnet5-test", tmp_path / "no" / "x.onnx")
+    assert done.exit_code == 2
+    assert "folder does not exist" in done.stderr

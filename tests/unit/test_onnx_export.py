@@ -203,3 +203,27 @@ def test_a_missing_package_is_named(package, monkeypatch, tmp_path):
 def test_the_library_does_not_need_the_extra():
     code = "import sys; sys.modules['onnx'] = None; import coala_latent.embed.adapters.onnx"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_graph_of_nan_is_not_the_model(tmp_path, session_of):
+    import onnx
+
+    _, path, _ = session_of("yamnet-test")
+    proto = onnx.load(path)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 4:
+            values = np.full(tuple(tensor.dims), np.nan, np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save_model(proto, tmp_path / "nan.onnx")
+    found = check_onnx(tmp_path / "nan.onnx", load_model("yamnet-test"))
+    assert found["embedding"] == np.inf
+
+
+def test_sounds_that_are_refused_are_not_checked(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    embedder = load_model("yamnet-test", short="error")
+    export_onnx(embedder, tmp_path / "x.onnx")
+    assert check_onnx(tmp_path / "x.onnx", embedder)["embedding"] < TOLERANCE
+    with pytest.raises(ConfigError, match="no such file"):
+        check_onnx(tmp_path / "y.onnx", embedder)

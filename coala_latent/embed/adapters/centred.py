@@ -128,7 +128,7 @@ class CentredModel(nn.Module):
         """
         samples = self._checked(audio)
         rate, instants = self.card.sample_rate, self.instants
-        count = instants.count(len(samples[0]) if samples else audio.shape[1])
+        count = instants.count(len(samples[0]) if samples else self._resampled(audio.shape[1]))
         sounds = [Sound(instants.extended(sound), rate, _SOURCE) for sound in samples]
         found = [rows.values[:count] for rows in self._embedder("rows").batch(sounds)]
         times = 1000.0 * (instants.first + np.arange(count) * instants.hop) / rate
@@ -165,7 +165,18 @@ class CentredModel(nn.Module):
         sounds = [as_sound(sound, self.rate, _SOURCE).samples for sound in given]
         if self.rate == self.card.sample_rate:
             return sounds
-        return [resample(sound, self.rate, self.card.sample_rate) for sound in sounds]
+        made = (resample(sound, self.rate, self.card.sample_rate) for sound in sounds)
+        # Of a few samples at a higher rate nothing may be left.
+        return [sound if len(sound) else np.zeros(1, np.float32) for sound in made]
+
+    def _resampled(self, samples: int) -> int:
+        """How many samples that many become at the model's rate."""
+        zeros = np.zeros(samples, np.float32)
+        return len(
+            zeros
+            if self.rate == self.card.sample_rate
+            else resample(zeros, self.rate, self.card.sample_rate)
+        )
 
     def _embedder(self, kind: str) -> Embedder:
         """For ``"rows"`` at their instants or for ``"means"``, where the weights are now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,24 +105,28 @@ def check_onnx(
     Args:
         path: From `export_onnx`.
         embedder: That it was exported with.
-        lengths: Of the sounds, in samples; one sample, half a row, one row, and several by default.
+        lengths: Of the sounds, in samples; one sample, half a row, one row, and several by default
+            (with ``short="error"`` one row and several).
         batches: How many sounds at a time.
 
     Returns:
         For each output its largest difference from the library's values, as a fraction of the
-        largest value of that output.
+        largest value of that output; infinite where one of both is not finite.
 
     Raises:
-        ConfigError: The file has another number of rows or values than the embedder.
+        ConfigError: The file is missing, or has another number of rows or values than the embedder.
         DependencyError: onnxruntime is missing.
     """
     runtime = _required("onnxruntime")
+    if not Path(path).is_file():
+        raise ConfigError(f"{os.fspath(path)}: no such file (export it first)")
     session = runtime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     least = _min_samples(embedder)
     random = np.random.default_rng(0)
     worst, largest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
-    for length in lengths or (1, least // 2 + 1, least, 2 * least + 4321):
+    short = () if embedder.short == "error" else (1, least // 2 + 1)
+    for length in lengths or (*short, least, 2 * least + 4321):
         for batch in batches:
             loudness = np.geomspace(0.3, 0.003, batch)[:, None]
             sounds = (loudness * random.normal(size=(batch, length))).astype(np.float32)
@@ -132,7 +137,8 @@ def check_onnx(
                         f"{os.fspath(path)}: {name} of {length} samples is {got.shape}, the "
                         f"embedder's {wanted.shape} (export it with this embedder)"
                     )
-                worst[name] = max(worst[name], float(np.abs(got - wanted).max()))
+                apart = float(np.abs(got - wanted).max())
+                worst[name] = max(worst[name], apart if math.isfinite(apart) else math.inf)
                 largest[name] = max(largest[name], float(np.abs(wanted).max()))
     return {name: worst[name] / max(largest[name], 1e-30) for name in names}
 
@@ -282,7 +288,7 @@ def _min_samples(embedder: Embedder) -> int:
     if isinstance(embedder.hearing, SequenceHearing):
         return embedder.hearing.grid.minimum
     assert isinstance(embedder.hearing, PatchHearing)
-    return embedder.hearing.front_end.framing.patch_samples
+    return embedder.hearing.front_end.framing.row_samples
 
 
 def _timing(embedder: Embedder, start: int, hop: int, window: int) -> dict[str, Any]:

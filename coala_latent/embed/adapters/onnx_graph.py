@@ -64,7 +64,8 @@ class PatchGraph(nn.Module):
         flat = patches.reshape(-1, 1, *self.front_end.patch_shape)
         scored = [self.model.scored[name] for name in self.scores]
         found = self.model.network.activations(flat, {*self.layers, *scored})
-        rows = torch.cat([pool(found[layer], self.pooling) for layer in self.layers], dim=1)
+        axis = self.model.network.time_axis
+        rows = torch.cat([pool(found[layer], self.pooling, axis) for layer in self.layers], dim=1)
         scores = [
             self.model.score(name, pool(found[layer], "mean"))
             for name, layer in zip(self.scores, scored, strict=True)
@@ -77,7 +78,7 @@ class PatchGraph(nn.Module):
         framing = self.front_end.framing
         samples = waveform.shape[-1]
         if self.tile:
-            samples = torch.sym_max(samples, framing.patch_samples)
+            samples = torch.sym_max(samples, framing.row_samples)
         frames, rows = self._counts(samples)
         spectrum = F.conv1d(
             self._padded(waveform, samples, rows)[:, None],

@@ -71,5 +71,6 @@ class ModelEncoder(nn.Module):
         Raises:
             AudioError: The audio cannot be used.
         """
-        rows, _ = self.centred.rows(audio[None] if audio.dim() == 1 else audio)
+        single = isinstance(audio, Tensor) and audio.dim() == 1
+        rows, _ = self.centred.rows(audio[None] if single else audio)
         return rows
