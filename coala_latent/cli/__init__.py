@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 import coala_latent
+from coala_latent.cli.build_dataset import build_dataset_command
 from coala_latent.cli.export import export_command
 from coala_latent.cli.models import models_command
 from coala_latent.cli.options import (
@@ -28,6 +29,8 @@ from coala_latent.cli.options import (
 )
 from coala_latent.cli.predict import predict_command
 from coala_latent.cli.probe import esc10_command, probe_command
+from coala_latent.cli.search import search_command
+from coala_latent.cli.similarity import pairs_command, similarity_command
 from coala_latent.cli.weights import weights_group
 from coala_latent.tasks.progress import console, progress_bar
 
@@ -160,7 +163,11 @@ def encode_command(
 main.add_command(models_command)
 main.add_command(export_command)
 main.add_command(predict_command)
+main.add_command(search_command)
+main.add_command(similarity_command)
+main.add_command(pairs_command)
 main.add_command(weights_group)
+main.add_command(build_dataset_command)
 
 
 @main.command("sounds")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import re
 import sys
 import time
 import warnings
@@ -33,6 +32,8 @@ from coala_latent.registry import (
     describe_model,
     save_model,
 )
+from coala_latent.tasks.legacy_config import with_legacy_config
+from coala_latent.tasks.overrides import quote_path
 from coala_latent.tasks.progress import console
 from coala_latent.tasks.runs import RunFolder
 from coala_latent.training.checkpoints import SafeCheckpointIO, checkpoint_callbacks
@@ -41,10 +42,10 @@ from coala_latent.weights import load_into
 
 __all__ = ["config_folder", "main", "quote_path", "train"]
 
-# Values that Hydra's grammar would misread where a path has spaces, commas, = or brackets.
-_PATHS = ("data.root", "model.start", "output", "resume")
 # Where a run is, not what it is: these neither distinguish runs nor belong into a card.
 _PLACES = ("output", "resume", "progress", "logger", "hydra")
+# Paths among the settings of the data, for the same reason not in a card.
+_DATA_PATHS = ("root", "train", "validation", "vocabulary")
 
 
 def config_folder() -> Path:
@@ -256,7 +257,7 @@ def _export(
         module = encoders
     config = _identity(settings)
     # A card tells no paths.
-    config["data"] = {key: value for key, value in config["data"].items() if key != "root"}
+    config["data"] = {key: value for key, value in config["data"].items() if key not in _DATA_PATHS}
     config["model"] = {key: value for key, value in config["model"].items() if key != "start"}
     card = describe_model(
         settings["name"],
@@ -299,7 +300,11 @@ def main() -> int:
         _hush_lightning()
         _report(_ending(lambda: train(config)))
 
-    sys.argv[1:] = [quote_path(argument) for argument in sys.argv[1:]]
+    try:
+        sys.argv[1:] = with_legacy_config([quote_path(argument) for argument in sys.argv[1:]])
+    except ConfigError as error:
+        console().print(f"train: {error}", style="red", markup=False, soft_wrap=True)
+        return 2
     run = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
     try:
         run(task)()
@@ -310,19 +315,6 @@ def main() -> int:
         # Hydra ends with 1 when it cannot compose the configuration, and has said why.
         return 2 if stop.code == 1 and not reached else int(stop.code or 0)
     return 0
-
-
-def quote_path(argument: str) -> str:
-    """Quote the value of an override that is a path, unless it is quoted already."""
-    key, _, value = argument.partition("=")
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    if not value or quoted or key.lstrip("+") not in _PATHS:
-        return argument
-    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
-        return argument
-    # A backslash counts as itself unless it stands before a quote.
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + m[2].replace("'", "\\'"), value)
-    return f"{key}='{escaped}'"
 
 
 def _hush_lightning() -> None:

@@ -39,7 +39,9 @@ NEEDS_ROOT = (
 TAUGHT = ["data=synthetic_teacher", "patches=teacher", "model=soundnet5", "objective=distillation"]
 LABELLED = ["patches=waveforms", "model=soundnet5_classifier", "objective=classification"]
 TAGGING = ["model=coala_cnn", "objective=tagging"]
+STORED = ["data=hdf5", "patches=stored", "data.train=train", "data.validation=validation"]
 WITH = {
+    "data=hdf5": STORED,
     "data=synthetic_teacher": TAUGHT,
     "data=teacher": TAUGHT,
     "model=coala_cnn": TAGGING,
@@ -53,6 +55,7 @@ WITH = {
     "objective=distillation": TAUGHT,
     "objective=tagging": TAGGING,
     "objective=tagging_original": TAGGING,
+    "patches=stored": STORED,
     "patches=teacher": TAUGHT,
     "patches=waveforms": LABELLED,
 }
@@ -180,6 +183,18 @@ def test_a_damaged_state_file_is_told(tmp_path: Path) -> None:
 def test_any_path_can_be_given_without_quotes(path: str) -> None:
     argument = quote_path(f"data.root={path}")
     assert config("experiment=coala_esc10", argument).data.root == path
+
+
+@pytest.mark.parametrize("experiment", ["coala_ae_c", "coala_e_c", "coala_cnn"])
+@pytest.mark.parametrize(
+    ("choice", "key"), [(STORED, "train"), (["data=folder", "data.root=x"], "root")]
+)
+def test_the_papers_experiments_take_other_data(
+    experiment: str, choice: list[str], key: str
+) -> None:
+    made = config(f"experiment={experiment}", *choice)
+    assert key in made.data
+    assert "takes" not in made.data
 
 
 def test_quoted_paths_and_other_settings_are_left_alone() -> None:
