@@ -28,7 +28,14 @@ from coala_latent.cli.options import (
     parse_shard,
 )
 from coala_latent.cli.predict import predict_command
-from coala_latent.cli.probe import esc10_command, probe_command
+from coala_latent.cli.probe import probe_command
+from coala_latent.cli.scores import (
+    esc10_command,
+    esc50_command,
+    gtzan_command,
+    nsynth_command,
+    us8k_command,
+)
 from coala_latent.cli.search import search_command
 from coala_latent.cli.similarity import pairs_command, similarity_command
 from coala_latent.cli.weights import weights_group
@@ -45,6 +52,10 @@ def main() -> None:
 
 main.add_command(probe_command)
 main.add_command(esc10_command)
+main.add_command(esc50_command)
+main.add_command(us8k_command)
+main.add_command(gtzan_command)
+main.add_command(nsynth_command)
 
 
 def _embedder(options: dict[str, Any]) -> Any:

@@ -1,8 +1,9 @@
-"""``probe`` and ``esc10``: scores of embeddings, or of every layer of a model."""
+"""``probe``: scores of embeddings, or of every layer of a model."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from coala_latent.cli.options import EXIT_STATUS, probe_options
 from coala_latent.errors import ConfigError
 from coala_latent.tasks.progress import console
 
-__all__ = ["esc10_command", "probe_command"]
+__all__ = ["Scored", "deliver", "load_embedders", "probe_command", "score_layers"]
+
+Scored = tuple[dict[str, Any], list[Any]]
 
 
 @click.command("probe", epilog=EXIT_STATUS)
@@ -36,31 +39,20 @@ def probe_command(
     """
     from coala_latent.tasks.labelled import labelled_folder
 
-    context.exit(_run(labelled_folder(folder, group), folds, options))
+    sounds = labelled_folder(folder, group)
+    compute = score_layers if options["layers"] else _embeddings
+    context.exit(deliver(lambda: compute(sounds, folds, options), options))
 
 
-@click.command("esc10", epilog=EXIT_STATUS)
-@click.argument("folder", type=click.Path(path_type=Path))
-@probe_options
-@click.pass_context
-def esc10_command(context: click.Context, folder: Path, **options: Any) -> None:
-    """Score embeddings on ESC-10 with its own five folds (first digit of the file names).
-
-    With --layers every layer of the models is scored, and drawn with --pictures.
-    """
-    from coala_latent.tasks.labelled import esc_folds, labelled_folder
-
-    context.exit(_run(labelled_folder(folder), esc_folds, options))
-
-
-def _run(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
+def deliver(compute: Callable[[], Scored], options: dict[str, Any]) -> int:
+    """Compute results and their tables, show and write them as the options say; exit status."""
     from coala_latent.tasks.labelled import report_skipped
     from coala_latent.weights import write_json
 
     output: Path | None = options["output"]
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
-    result, tables = (_layers if options["layers"] else _embeddings)(sounds, folds, options)
+    result, tables = compute()
     report_skipped(result)
     if options["as_json"]:
         click.echo(json.dumps(result, indent=2))
@@ -73,6 +65,19 @@ def _run(sounds: Any, folds: Any, options: dict[str, Any]) -> int:
     return 1 if result["skipped"] else 0
 
 
+def load_embedders(options: dict[str, Any]) -> dict[str, Any]:
+    """Embedders of one layer by name; options that show several layers are refused."""
+    from coala_latent.embed.embedder import load_model
+
+    if options["pictures"] or options["tsne"]:
+        raise ConfigError("--pictures and --tsne show layers: add --layers all")
+    loaded = [
+        load_model(model, options["layer"], options["pooling"], device=options["device"])
+        for model in options["models"]
+    ]
+    return _named(loaded, options)
+
+
 def _named(loaded: list[Any], options: dict[str, Any]) -> dict[str, Any]:
     """Embedders by their model's name, or by how they were asked for where names are alike."""
     names = [embedder.card.name for embedder in loaded]
@@ -81,19 +86,12 @@ def _named(loaded: list[Any], options: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(names, loaded, strict=True))
 
 
-def _embeddings(sounds: Any, folds: Any, options: dict[str, Any]) -> tuple[Any, list[Any]]:
-    from coala_latent.embed.embedder import load_model
+def _embeddings(sounds: Any, folds: Any, options: dict[str, Any]) -> Scored:
     from coala_latent.tasks.probe import probe, probe_table
 
-    if options["pictures"] or options["tsne"]:
-        raise ConfigError("--pictures and --tsne show layers: add --layers all")
-    loaded = [
-        load_model(model, options["layer"], options["pooling"], device=options["device"])
-        for model in options["models"]
-    ]
     result = probe(
         sounds,
-        _named(loaded, options),
+        load_embedders(options),
         folds,
         probes=options["probes"] or ("mlp", "logistic", "knn"),
         runs=options["runs"],
@@ -105,7 +103,10 @@ def _embeddings(sounds: Any, folds: Any, options: dict[str, Any]) -> tuple[Any, 
     return result, [probe_table(result)]
 
 
-def _layers(sounds: Any, folds: Any, options: dict[str, Any]) -> tuple[Any, list[Any]]:
+def score_layers(
+    sounds: Any, folds: Any, options: dict[str, Any], probes: Sequence[str] = ("svm", "knn")
+) -> Scored:
+    """Results and tables of every layer that the options name; `probes` unless they name some."""
     from coala_latent.embed.embedder import load_model
     from coala_latent.registry import model_card
     from coala_latent.tasks.layerwise import layer_tables, layerwise
@@ -122,7 +123,7 @@ def _layers(sounds: Any, folds: Any, options: dict[str, Any]) -> tuple[Any, list
         sounds,
         _named(loaded, options),
         folds,
-        probes=options["probes"] or ("svm", "knn"),
+        probes=options["probes"] or probes,
         runs=options["runs"],
         seed=options["seed"],
         baseline=options["baseline"],
