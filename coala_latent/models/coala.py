@@ -31,7 +31,9 @@ __all__ = [
     "Flatten",
     "TagDecoder",
     "TagEncoder",
+    "TagReader",
     "UnFlatten",
+    "embedding_size",
 ]
 
 BLOCKS = 5
@@ -40,7 +42,8 @@ PATCH = 96
 GRID = PATCH // 2**BLOCKS
 
 
-def _embedding_size(channels: int) -> int:
+def embedding_size(channels: int) -> int:
+    """Values of ``z`` of a stack with so many channels."""
     return channels * GRID * GRID
 
 
@@ -120,7 +123,7 @@ class AudioEncoder(_PatchEncoder):
 
     def __init__(self, channels: int = 128) -> None:
         super().__init__()
-        size = _embedding_size(channels)
+        size = embedding_size(channels)
         self.audio_encoder = _convolution_stack(channels)
         self.fc_audio = nn.Sequential(nn.Linear(size, size, bias=False), nn.Dropout(DROPOUT))
 
@@ -148,7 +151,7 @@ class CNN(_PatchEncoder):
 
     def __init__(self, channels: int = 128, tags: int = 1000) -> None:
         super().__init__()
-        size = _embedding_size(channels)
+        size = embedding_size(channels)
         self.encoder = _convolution_stack(channels)
         self.fc = nn.Sequential(
             nn.Linear(size, size), nn.ReLU(), nn.Linear(size, tags), nn.Sigmoid()
@@ -188,7 +191,17 @@ class AudioDecoder(nn.Module):
         return decoded
 
 
-class TagEncoder(nn.Module):
+class TagReader(nn.Module):
+    """Multi-hot tags ``(batch, tags)`` to ``(z, z_d)``, whatever is in between.
+
+    Attributes:
+        tags: Size of the vocabulary.
+    """
+
+    tags: int
+
+
+class TagEncoder(TagReader):
     """Multi-hot tags to an embedding.
 
     Args:
@@ -203,6 +216,7 @@ class TagEncoder(nn.Module):
 
     def __init__(self, tags: int = 1000, embedding: int = 1152, hidden: int = 512) -> None:
         super().__init__()
+        self.tags = tags
         layers: list[nn.Module] = []
         for inputs, outputs in ((tags, hidden), (hidden, hidden), (hidden, embedding)):
             layers += [
@@ -266,8 +280,8 @@ class Coala(nn.Module):
 
     Args:
         front_end: Waveforms to scaled patches.
-        audio_encoder: Patches to ``(z, z_d)``.
-        tag_encoder: Multi-hot tags to ``(z, z_d)``.
+        audio_encoder: Patches to ``(z, z_d)``, with these as its last layers.
+        tag_encoder: Multi-hot tags to ``(z, z_d)``; knows the number of ``tags``.
         audio_decoder: ``z`` to patches in (0, 1); None for encoders only.
         tag_decoder: ``z`` to tag probabilities; None for encoders only.
     """
@@ -277,8 +291,8 @@ class Coala(nn.Module):
     def __init__(
         self,
         front_end: CoalaFrontEnd,
-        audio_encoder: AudioEncoder,
-        tag_encoder: TagEncoder,
+        audio_encoder: Layered,
+        tag_encoder: TagReader,
         audio_decoder: AudioDecoder | None = None,
         tag_decoder: TagDecoder | None = None,
     ) -> None:
@@ -290,7 +304,7 @@ class Coala(nn.Module):
         self.tag_decoder = tag_decoder
 
     @property
-    def network(self) -> AudioEncoder:
+    def network(self) -> Layered:
         """What embeds patches."""
         return self.audio_encoder
 
@@ -308,7 +322,7 @@ class Coala(nn.Module):
         if name not in self.scored:
             raise KeyError(f"no scores {name!r}; there are {', '.join(self.scored)}")
         first = next(self.tag_encoder.parameters())
-        alone = torch.eye(first.shape[1], dtype=first.dtype, device=first.device)
+        alone = torch.eye(self.tag_encoder.tags, dtype=first.dtype, device=first.device)
         tags = functional.normalize(self.tag_encoder(alone)[1], dim=1)
         return (1 + functional.normalize(hidden, dim=1) @ tags.T) / 2
 

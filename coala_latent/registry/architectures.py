@@ -23,6 +23,7 @@ from coala_latent.models.coala import (
     TagDecoder,
     TagEncoder,
 )
+from coala_latent.models.coala_resnet import AudioEncoderRes
 from coala_latent.models.musicnn import Musicnn, MusicnnNetwork, VggNetwork
 from coala_latent.models.soundnet import (
     OBJECTS,
@@ -30,6 +31,11 @@ from coala_latent.models.soundnet import (
     SoundNet,
     SoundNetClassifier,
     SoundNetwork,
+)
+from coala_latent.models.tag_encoders import (
+    NormedAudioEncoder,
+    TagMeanEncoder,
+    TagSelfAttentionEncoder,
 )
 from coala_latent.models.yamnet import Yamnet, YamnetNetwork
 
@@ -106,6 +112,63 @@ def build_coala(
     )
 
 
+def build_coala_resnet(
+    front_end: CoalaFrontEnd,
+    *,
+    channels: int = 128,
+    tags: int,
+    hidden: int = 512,
+    decoders: bool = True,
+) -> Coala:
+    """COALA with the residual audio encoder."""
+    embedding = 9 * channels
+    return Coala(
+        front_end,
+        AudioEncoderRes(channels),
+        TagEncoder(tags, embedding, hidden),
+        AudioDecoder(channels) if decoders else None,
+        TagDecoder(tags, embedding, hidden) if decoders else None,
+    )
+
+
+def build_coala_mean_tags(
+    front_end: CoalaFrontEnd,
+    *,
+    channels: int = 128,
+    tags: int,
+    words: int = 128,
+    frozen_words: bool = False,
+    decoders: bool = True,
+) -> Coala:
+    """The follow-up with the mean of words; `decoders` is the sound's alone."""
+    return Coala(
+        front_end,
+        NormedAudioEncoder(channels, words),
+        TagMeanEncoder(tags, words, frozen_words),
+        AudioDecoder(channels) if decoders else None,
+    )
+
+
+def build_coala_attention(
+    front_end: CoalaFrontEnd,
+    *,
+    channels: int = 128,
+    tags: int,
+    words: int = 128,
+    heads: int = 4,
+    mask_queries: bool = True,
+    frozen_words: bool = False,
+    decoders: bool = True,
+) -> Coala:
+    """The follow-up with self-attention of words; `decoders` is the sound's alone."""
+    return Coala(
+        front_end,
+        NormedAudioEncoder(channels, words),
+        TagSelfAttentionEncoder(tags, words, heads, mask_queries, frozen_words),
+        AudioDecoder(channels) if decoders else None,
+    )
+
+
 def build_coala_cnn(front_end: CoalaFrontEnd, *, channels: int = 128, tags: int) -> CoalaTagger:
     """The tag-supervised baseline."""
     return CoalaTagger(front_end, CNN(channels, tags))
@@ -172,6 +235,13 @@ _COALA = Architecture(
     project="https://github.com/xavierfav/coala",
 )
 
+_FOLLOW_UP = replace(
+    _COALA,
+    paper="Favory, Drossos, Virtanen, Serra: Learning Contextual Tag Embeddings for Cross-Modal "
+    "Alignment of Audio and Tags, ICASSP 2021, arXiv 2010.14171",
+    project="https://github.com/xavierfav/ae-w2v-attention",
+)
+
 # The VGG's poolings drop the last frames of a patch of 187: two time steps of its last layer, 64
 # frames each, are all it has, and they hear no further than frame 160.
 VGG_FRONT_END = {"name": "musicnn", "patch_hop": 128, "heard": 160}
@@ -198,7 +268,10 @@ _SOUNDNET = Architecture(
 
 ARCHITECTURES: dict[str, Architecture] = {
     "coala": _COALA,
+    "coala_attention": replace(_FOLLOW_UP, build=build_coala_attention),
     "coala_cnn": replace(_COALA, build=build_coala_cnn),
+    "coala_mean_tags": replace(_FOLLOW_UP, build=build_coala_mean_tags),
+    "coala_resnet": replace(_COALA, build=build_coala_resnet),
     "yamnet": Architecture(
         build=build_yamnet,
         hears="patches",

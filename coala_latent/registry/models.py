@@ -61,6 +61,21 @@ _TEST_MODELS: dict[str, dict[str, Any]] = {
         "sizes": _COALA_SIZES,
         "vocabulary": _TAGS,
     },
+    "coala-resnet-test": {
+        "description": "Tiny random COALA with residual blocks, for tests.",
+        "architecture": "coala_resnet",
+        "front_end": {"name": "coala_standard"},
+        # With fewer channels, random ReLUs are shut to the end of a short sound.
+        "sizes": {**_COALA_SIZES, "channels": 6, "hidden": 8},
+        "vocabulary": _TAGS,
+    },
+    "coala-attention-test": {
+        "description": "Tiny random follow-up of COALA with attention to words, for tests.",
+        "architecture": "coala_attention",
+        "front_end": {"name": "coala_standard"},
+        "sizes": {**_COALA_SIZES, "words": 6, "heads": 2},
+        "vocabulary": _TAGS,
+    },
     "yamnet-test": {
         "description": "Tiny random YAMNet, for tests.",
         "architecture": "yamnet",
