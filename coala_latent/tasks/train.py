@@ -17,6 +17,7 @@ import lightning
 import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -25,7 +26,6 @@ import coala_latent
 from coala_latent.data.module import TrainingData
 from coala_latent.errors import CoalaLatentError, ConfigError, WeightsError
 from coala_latent.registry import (
-    Card,
     build_front_end,
     build_model,
     build_module,
@@ -100,11 +100,12 @@ def train(config: DictConfig) -> dict[str, Any]:
     finally:
         torch.use_deterministic_algorithms(deterministic)
     metrics = {name: round(float(value), 6) for name, value in scores.items()}
-    card = _export(settings, parts, run, trainer.current_epoch, metrics)
-    run.finish()
+    if trainer.is_global_zero:
+        _export(settings, parts, run, trainer.current_epoch, metrics)
+        run.finish()
     return {
-        "model": str(run.folder / card.weights),
-        "card": str(run.folder / f"{card.name}.json"),
+        "model": str(run.folder / f"{settings['name']}.safetensors"),
+        "card": str(run.folder / f"{settings['name']}.json"),
         "output": str(run.folder),
         "metrics": metrics,
         "epochs": trainer.current_epoch,
@@ -246,7 +247,7 @@ def _export(
     run: RunFolder,
     epochs: int,
     metrics: dict[str, float],
-) -> Card:
+) -> None:
     model, sizes = settings["model"], dict(parts.sizes)
     module: nn.Module = parts.objective.model
     if sizes.get("decoders") and not settings["export_decoders"]:
@@ -283,7 +284,7 @@ def _export(
             },
         },
     )
-    return save_model(module, card, run.folder)
+    save_model(module, card, run.folder)
 
 
 def main() -> int:
@@ -337,6 +338,7 @@ def _ending(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         sys.exit(130)
 
 
+@rank_zero_only
 def _report(results: dict[str, Any]) -> None:
     width = max(map(len, results["metrics"]), default=0)
     for name, value in results["metrics"].items():

@@ -14,10 +14,16 @@ from torch import Tensor
 from coala_latent.data.spectrograms import PatchBatch
 from coala_latent.errors import ConfigError
 from coala_latent.models.coala import Coala
-from coala_latent.training.augment import PatchAugment
-from coala_latent.training.losses import AlignmentLoss, OriginalAlignment, generalised_kl, tag_bce
+from coala_latent.training.augment import PatchAugment, hide_tags
+from coala_latent.training.gathering import gather_pairs
+from coala_latent.training.losses import ContrastiveLoss, generalised_kl, tag_bce
 from coala_latent.training.metrics import clip_means, retrieval_scores
-from coala_latent.training.objective import OptimizerFactory, PatchObjective, SchedulerFactory
+from coala_latent.training.objective import (
+    Examples,
+    OptimizerFactory,
+    PatchObjective,
+    SchedulerFactory,
+)
 
 __all__ = ["CoalaAlignment"]
 
@@ -25,7 +31,8 @@ __all__ = ["CoalaAlignment"]
 class CoalaAlignment(PatchObjective):
     """One weighted sum of reconstruction of sounds, reconstruction of tags, and alignment.
 
-    Each term is logged unweighted. After each epoch the whole validation set is embedded, a clip as
+    Each term is logged unweighted. Where several processes train, sounds and tags of all of them
+    are aligned with each other. After each epoch the whole validation set is embedded, a clip as
     the mean of its patches, and `retrieval_scores` are logged.
 
     Args:
@@ -37,9 +44,13 @@ class CoalaAlignment(PatchObjective):
         audio_weight: Of the generalised KL of patches; the paper's AE-C has 5.
         tag_weight: Of the binary cross-entropy of tags; the paper's AE-C has 5.
         contrastive_weight: Of the alignment; the paper has 10.
+        tag_masking: Share of the tags of a set (of two and more, rounded down) that the encoder of
+            tags does not see in training; all are to be reconstructed. The original's branch
+            ``tag-masking`` has 0.4.
 
     Raises:
-        ConfigError: A reconstruction has a weight, but the model has no decoder for it.
+        ConfigError: A reconstruction has a weight, but the model has no decoder for it; or
+            `tag_masking` is not within [0, 1).
     """
 
     monitor: ClassVar[str] = "validation/audio_to_tags_map"
@@ -48,13 +59,14 @@ class CoalaAlignment(PatchObjective):
     def __init__(
         self,
         model: Coala,
-        contrastive: AlignmentLoss | OriginalAlignment,
+        contrastive: ContrastiveLoss,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         augment: PatchAugment | None = None,
         audio_weight: float = 5.0,
         tag_weight: float = 5.0,
         contrastive_weight: float = 10.0,
+        tag_masking: float = 0.0,
     ) -> None:
         super().__init__(model, optimizer, scheduler, augment)
         for what, weight, decoder in (
@@ -63,7 +75,10 @@ class CoalaAlignment(PatchObjective):
         ):
             if weight and decoder is None:
                 raise ConfigError(f"{what}={weight}, but the model is built without decoders")
+        if not 0 <= tag_masking < 1:
+            raise ConfigError(f"tag_masking={tag_masking}: use 0 (none) or a number below 1")
         self.contrastive = contrastive
+        self.tag_masking = tag_masking
         self.weights = {
             "audio": audio_weight,
             "tags": tag_weight,
@@ -73,14 +88,24 @@ class CoalaAlignment(PatchObjective):
         self._tags: dict[int, Tensor] = {}
 
     def losses(self, batch: PatchBatch) -> tuple[dict[str, Tensor], Tensor]:
-        """Unweighted terms, and ``z_d`` ``(batch, dim)`` of the sounds."""
+        """Unweighted terms, and ``z_d`` ``(batch, dim)`` of the sounds.
+
+        Where processes have batches of different sizes, the terms of reconstruction count by size:
+        the mean over processes is the mean over all patches.
+        """
         heard, target = self.inputs(batch)
-        output = self.model(heard, batch.tags)
-        terms = {"contrastive": self.contrastive(output.audio_z_d, output.tag_z_d, batch.tags)}
+        masked = self.training and self.tag_masking > 0
+        read = hide_tags(batch.tags, self.tag_masking) if masked else batch.tags
+        output = self.model(heard, read)
+        a, b, tags, share = output.audio_z_d, output.tag_z_d, batch.tags, 1.0
+        # Every process validates on the whole part, so there is nothing to gather then.
+        if self.training:
+            a, b, tags, share = gather_pairs(a, b, tags)
+        terms = {"contrastive": self.contrastive(a, b, tags)}
         if output.patches is not None:
-            terms["audio"] = generalised_kl(output.patches, self.front_end.unit(target))
+            terms["audio"] = share * generalised_kl(output.patches, self.front_end.unit(target))
         if output.tag_logits is not None:
-            terms["tags"] = tag_bce(output.tag_logits, batch.tags)
+            terms["tags"] = share * tag_bce(output.tag_logits, batch.tags)
         return terms, output.audio_z_d
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
@@ -90,14 +115,28 @@ class CoalaAlignment(PatchObjective):
     def _log_terms(self, part: str, terms: dict[str, Tensor], size: int) -> Tensor:
         total = self.total(terms)
         for name, term in {**terms, "total": total}.items():
-            self.log(f"{part}/{name}", term, on_step=False, on_epoch=True, batch_size=size)
+            self.log(
+                f"{part}/{name}",
+                term,
+                on_step=False,
+                on_epoch=True,
+                batch_size=size,
+                sync_dist=True,
+            )
         return total
 
     def training_step(self, batch: PatchBatch, index: int) -> Tensor:
         """Loss of one batch."""
         terms, _ = self.losses(batch)
         temperature = self.contrastive.temperature.detach()
-        self.log("train/temperature", temperature, on_step=False, on_epoch=True, batch_size=1)
+        self.log(
+            "train/temperature",
+            temperature,
+            on_step=False,
+            on_epoch=True,
+            batch_size=1,
+            sync_dist=True,
+        )
         return self._log_terms("train", terms, len(batch.clip))
 
     def validation_step(self, batch: PatchBatch, index: int) -> None:
@@ -108,6 +147,16 @@ class CoalaAlignment(PatchObjective):
         self._sounds.append((z_d.float().cpu(), batch.clip.cpu(), heard.cpu()))
         self._tags.update(zip(batch.clip.tolist(), batch.tags.cpu(), strict=True))
 
+    def examples(self, batch: PatchBatch) -> Examples:
+        """Patches before and after, tags by nearness to the sound, and tags before and after."""
+        heard, target = self.inputs(batch)
+        output = self.model(heard, batch.tags)
+        tags = {"heard": self.model.score("tags", output.audio_z_d).float()}
+        if output.tag_logits is not None:
+            tags["decoded"] = output.tag_logits.float().sigmoid()
+        decoded = None if output.patches is None else output.patches[:, 0].float()
+        return Examples(self.front_end.unit(target)[:, 0].float(), decoded, tags)
+
     def on_validation_epoch_end(self) -> None:
         """Log retrieval on the whole validation set."""
         rows, clip, heard = (torch.cat(part) for part in zip(*self._sounds, strict=True))
@@ -116,6 +165,8 @@ class CoalaAlignment(PatchObjective):
         sets, own = tags.unique(dim=0, return_inverse=True)
         embedded = self.model.tag_encoder(sets.to(self.device))[1].float().cpu()
         for name, score in retrieval_scores(sounds, embedded, own).items():
-            self.log(f"validation/{name}", score, prog_bar=name == "audio_to_tags_map")
+            self.log(
+                f"validation/{name}", score, prog_bar=name == "audio_to_tags_map", sync_dist=True
+            )
         self._sounds.clear()
         self._tags.clear()

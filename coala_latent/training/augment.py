@@ -1,4 +1,4 @@
-"""Random changes of patches that leave their tags true."""
+"""Random changes of what encoders get: of patches whose tags stay true, and of sets of tags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.errors import ConfigError
 
-__all__ = ["PatchAugment"]
+__all__ = ["PatchAugment", "hide_tags"]
 
 _NEPER = math.log(10) / 20
 
@@ -62,6 +62,22 @@ class PatchAugment(nn.Module):
             hidden = hidden.masked_fill(_span(scaled, 2, self.frames)[:, None, :], 0.0)
             hidden = hidden.masked_fill(_span(scaled, 1, self.bands)[:, :, None], 0.0)
         return hidden
+
+
+def hide_tags(tags: Tensor, ratio: float) -> Tensor:
+    """Leave random tags out of each set that has two or more.
+
+    Args:
+        tags: ``(batch, tags)`` multi-hot.
+        ratio: Of a set's tags that are left out, rounded down; one remains at least.
+    """
+    present = tags > 0.5
+    count = present.sum(1, keepdim=True)
+    # The little more lets 0.3 of 10 be 3 in floating point, too.
+    hidden = (count * ratio + 1e-4).floor().clamp(max=count - 1)
+    drawn = torch.rand(tags.shape, device=tags.device).masked_fill(~present, 2.0)
+    place = drawn.argsort(dim=1).argsort(dim=1)
+    return tags.masked_fill(place < hidden, 0.0)
 
 
 def _span(patches: Tensor, axis: int, longest: int) -> Tensor:

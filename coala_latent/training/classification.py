@@ -94,7 +94,12 @@ class Classification(Objective):
         right = (logits.argmax(1) == batch.label).float().mean()
         for name, value in (("total", loss), ("accuracy", right)):
             self.log(
-                f"train/{name}", value, on_step=False, on_epoch=True, batch_size=len(batch.clip)
+                f"train/{name}",
+                value,
+                on_step=False,
+                on_epoch=True,
+                batch_size=len(batch.clip),
+                sync_dist=True,
             )
         return loss
 
@@ -102,7 +107,7 @@ class Classification(Objective):
         """Loss of one batch, and what the accuracy needs of it."""
         logits = self.logits(batch)
         loss = F.cross_entropy(logits, batch.label)
-        self.log("validation/total", loss, batch_size=len(batch.clip))
+        self.log("validation/total", loss, batch_size=len(batch.clip), sync_dist=True)
         self._clips.append((logits.softmax(1).cpu(), batch.clip.cpu()))
         self._labels.update(zip(batch.clip.tolist(), batch.label.tolist(), strict=True))
 
@@ -112,6 +117,6 @@ class Classification(Objective):
         present, answers = clip_means(rows, clip, torch.ones(len(rows)))
         labels = torch.tensor([self._labels[number] for number in present.tolist()])
         right = (answers.argmax(1) == labels).float().mean()
-        self.log("validation/accuracy", right, prog_bar=True)
+        self.log("validation/accuracy", right, prog_bar=True, sync_dist=True)
         self._clips.clear()
         self._labels.clear()

@@ -215,12 +215,12 @@ class Distillation(Objective):
             scores = seen.scores()
             terms[head] = scores["kl"]
             for name, score in scores.items():
-                self.log(f"validation/{head}_{name}", score, prog_bar=name == "kl")
-        self.log("validation/total", self.total(terms))
+                self.log(f"validation/{head}_{name}", score, prog_bar=name == "kl", sync_dist=True)
+        self.log("validation/total", self.total(terms), sync_dist=True)
         self._seen.clear()
 
     def _log_mean(self, name: str, value: Tensor, size: int) -> None:
-        self.log(name, value, on_step=False, on_epoch=True, batch_size=max(1, size))
+        self.log(name, value, on_step=False, on_epoch=True, batch_size=max(1, size), sync_dist=True)
 
 
 class _Seen:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import lightning
 import numpy as np
@@ -18,7 +19,14 @@ from coala_latent.data.spectrograms import PatchBatch
 from coala_latent.errors import ConfigError
 from coala_latent.training.augment import PatchAugment
 
-__all__ = ["Objective", "OptimizerFactory", "PatchObjective", "SchedulerFactory", "StepSeed"]
+__all__ = [
+    "Examples",
+    "Objective",
+    "OptimizerFactory",
+    "PatchObjective",
+    "SchedulerFactory",
+    "StepSeed",
+]
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
@@ -101,6 +109,20 @@ class Objective(lightning.LightningModule):
         ]
 
 
+class Examples(NamedTuple):
+    """What a model makes of some patches, to be looked at.
+
+    Attributes:
+        patches: ``(n, bands, frames)`` in [0, 1], low bands first.
+        decoded: The same after the autoencoder; None for a model without.
+        tags: Scores of tags ``(n, tags)``, by where they come from.
+    """
+
+    patches: Tensor
+    decoded: Tensor | None
+    tags: Mapping[str, Tensor]
+
+
 class PatchObjective(Objective):
     """A model in training that hears patches of a spectrogram.
 
@@ -135,6 +157,10 @@ class PatchObjective(Objective):
         scaled = self.front_end.scale(log_mel, batch.mask)
         heard = scaled if augment is None else augment.hide(scaled)
         return heard[:, None], scaled[:, None]
+
+    @abstractmethod
+    def examples(self, batch: PatchBatch) -> Examples:
+        """What the model makes of a batch, in evaluation mode."""
 
 
 class StepSeed(Callback):

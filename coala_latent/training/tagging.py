@@ -12,7 +12,12 @@ from coala_latent.models.coala import CoalaTagger
 from coala_latent.training.augment import PatchAugment
 from coala_latent.training.losses import tag_bce
 from coala_latent.training.metrics import clip_means, tag_average_precision
-from coala_latent.training.objective import OptimizerFactory, PatchObjective, SchedulerFactory
+from coala_latent.training.objective import (
+    Examples,
+    OptimizerFactory,
+    PatchObjective,
+    SchedulerFactory,
+)
 
 __all__ = ["CoalaTagging"]
 
@@ -48,23 +53,39 @@ class CoalaTagging(PatchObjective):
         """Loss of one batch."""
         _, logits = self.model(self.inputs(batch)[0])
         loss = tag_bce(logits, batch.tags)
-        self.log("train/total", loss, on_step=False, on_epoch=True, batch_size=len(batch.clip))
+        self.log(
+            "train/total",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch.clip),
+            sync_dist=True,
+        )
         return loss
 
     def validation_step(self, batch: PatchBatch, index: int) -> None:
         """Loss of one batch, and what the average precision needs of it."""
         _, logits = self.model(self.inputs(batch)[0])
         loss = tag_bce(logits, batch.tags)
-        self.log("validation/total", loss, batch_size=len(batch.clip))
+        self.log("validation/total", loss, batch_size=len(batch.clip), sync_dist=True)
         heard = batch.mask.float().mean(1)
         self._clips.append((logits.float().cpu(), batch.clip.cpu(), heard.cpu()))
         self._tags.update(zip(batch.clip.tolist(), batch.tags.cpu(), strict=True))
+
+    def examples(self, batch: PatchBatch) -> Examples:
+        """Patches and the tags that the network gives them."""
+        heard, _ = self.inputs(batch)
+        _, logits = self.model(heard)
+        unit = self.front_end.unit(heard)[:, 0].float()
+        return Examples(unit, None, {"heard": logits.float().sigmoid()})
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean average precision on the whole validation set."""
         rows, clip, heard = (torch.cat(part) for part in zip(*self._clips, strict=True))
         present, scores = clip_means(rows, clip, heard)
         tags = torch.stack([self._tags[number] for number in present.tolist()])
-        self.log("validation/tag_map", tag_average_precision(scores, tags), prog_bar=True)
+        self.log(
+            "validation/tag_map", tag_average_precision(scores, tags), prog_bar=True, sync_dist=True
+        )
         self._clips.clear()
         self._tags.clear()

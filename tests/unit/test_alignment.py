@@ -20,8 +20,13 @@ from coala_latent.models.coala import Coala
 from coala_latent.registry import build_module
 from coala_latent.tasks.train import config_folder
 from coala_latent.training.alignment import CoalaAlignment
-from coala_latent.training.augment import PatchAugment
-from coala_latent.training.losses import AlignmentLoss, OriginalAlignment
+from coala_latent.training.augment import PatchAugment, hide_tags
+from coala_latent.training.losses import (
+    AlignmentLoss,
+    ContrastiveLoss,
+    OriginalAlignment,
+    SigmoidAlignment,
+)
 from coala_latent.training.metrics import (
     average_precision,
     clip_means,
@@ -134,19 +139,73 @@ def test_biases_norms_and_temperature_do_not_decay() -> None:
     assert any(p.ndim == 0 for p in others["params"])
 
 
-@pytest.mark.parametrize("precision", ["bf16-mixed"])
-@pytest.mark.parametrize("loss", [AlignmentLoss(0.01), OriginalAlignment(0.01)])
-def test_training_in_half_precision_stays_finite(
-    tmp_path: Path, loss: AlignmentLoss | OriginalAlignment, precision: str
-) -> None:
+COLD = [AlignmentLoss(0.01), OriginalAlignment(0.01), SigmoidAlignment(0.01)]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("loss", COLD, ids=lambda loss: type(loss).__name__)
+def test_training_in_half_precision_stays_finite(tmp_path: Path, loss: ContrastiveLoss) -> None:
     training = objective(contrastive=loss)
-    runner = trainer(tmp_path, max_steps=2, precision=precision)
+    runner = trainer(tmp_path, max_steps=2, precision="bf16-mixed")
     runner.fit(training, loader(batch(), batch(seed=1)))
     assert math.isfinite(float(runner.callback_metrics["train/total"]))
     assert all(torch.isfinite(p).all() for p in training.parameters())
 
 
-@pytest.mark.parametrize("experiment", ["coala_ae_c", "coala_e_c", "coala_cnn"])
+@pytest.mark.parametrize("kind", ["coala", "coala_resnet", "coala_attention", "coala_mean_tags"])
+def test_losses_and_gradients_in_float16_are_finite(kind: str) -> None:
+    torch.manual_seed(0)
+    module = build_module(kind, {"name": "coala_standard"}, {"channels": 4, "tags": 4})
+    training = CoalaAlignment(module, AlignmentLoss(0.01), ADAMW, tag_weight=0)  # type: ignore[arg-type]
+    with torch.autocast("cpu", dtype=torch.float16):
+        terms, z_d = training.losses(batch())
+    assert z_d.dtype == torch.float16
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    training.total(terms).backward()
+    for name, parameter in training.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 9])
+def test_masking_hides_its_share_of_present_tags_rounded_down(count: int) -> None:
+    tags = torch.zeros(50, 12)
+    tags[:, 12 - count :] = 1
+    torch.manual_seed(0)
+    seen = hide_tags(tags, 0.4)
+    assert ((tags - seen) >= 0).all()
+    hidden = (tags - seen).sum(1)
+    assert set(hidden.tolist()) == {math.floor(0.4 * count)}
+    if count == 5:
+        assert len(seen.unique(dim=0)) == 10, "all pairs of tags are drawn"
+
+
+def test_masking_leaves_a_tag_and_rounds_as_in_decimals() -> None:
+    ones = torch.ones(1, 10)
+    assert hide_tags(ones, 0.3).sum() == 7
+    assert hide_tags(ones, 0.999999).sum() == 1
+    assert torch.equal(hide_tags(ones, 0.0), ones)
+    with pytest.raises(ConfigError, match="tag_masking=1"):
+        objective(tag_masking=1.0)
+
+
+def test_masked_tags_are_hidden_from_the_encoder_in_training_alone() -> None:
+    training = objective(tag_masking=0.5, tag_weight=1.0)
+    full = batch()._replace(tags=torch.ones(16, 4))
+    seen, wanted = [], []
+    training.model.tag_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    training.contrastive.register_forward_pre_hook(lambda _, given: wanted.append(given[2]))
+    training.train().losses(full)
+    training.eval().losses(full)
+    assert set(seen[0].sum(1).tolist()) == {2.0}
+    assert torch.equal(seen[1], full.tags)
+    assert all(torch.equal(tags, full.tags) for tags in wanted)
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    ["coala_ae_c", "coala_ae_c_masking", "coala_e_c", "coala_cnn", "coala_follow_up"],
+)
 def test_three_steps_with_the_papers_settings(experiment: str) -> None:
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("train", [f"experiment={experiment}"])
@@ -173,7 +232,12 @@ def test_three_steps_with_the_papers_settings(experiment: str) -> None:
         losses.append(loss.item())
     assert all(map(math.isfinite, losses))
     assert len(set(losses)) == 3
-    if experiment == "coala_ae_c":
+    if experiment == "coala_ae_c_masking":
+        assert training.tag_masking == 0.4
+    if experiment == "coala_follow_up":
+        assert training.weights == {"audio": 5.0, "tags": 0.0, "contrastive": 10.0}
+        assert training.model.tag_encoder.heads == 4
+    if experiment in ("coala_ae_c", "coala_ae_c_masking"):
         assert training.weights == {"audio": 5.0, "tags": 5.0, "contrastive": 10.0}
         assert config.trainer.max_epochs == 200
     if experiment == "coala_e_c":

@@ -27,7 +27,10 @@ SMALL_SOUNDNET = {8: "model.sizes.widths=[2,2,2,2,2,2,2]", 5: "model.sizes.width
 # What follows from the data.
 COUNTS = {
     "coala": {"tags": 3},
+    "coala_attention": {"tags": 3},
     "coala_cnn": {"tags": 3},
+    "coala_mean_tags": {"tags": 3},
+    "coala_resnet": {"tags": 3},
     "soundnet": {"objects": 6, "scenes": 4},
     "soundnet_classifier": {"classes": 3},
 }
@@ -126,6 +129,9 @@ def test_a_missing_root_is_told_with_its_key(tmp_path: Path) -> None:
         ("resume=gone.ckpt", "no such checkpoint"),
         ("+data.rooms=3", "rooms"),
         ("objective.contrastive.temperature=0", "temperature"),
+        ("objective.contrastive.positives=all", "shared_tags"),
+        ("objective.tag_masking=1", "tag_masking"),
+        ("+model.sizes.words=3", "words"),
         ("model.front_end.name=mel", "coala_standard"),
         ("+patches.colour=1", "colour"),
         ("patches=teacher", "BuiltinSounds has no teachers"),

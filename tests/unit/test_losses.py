@@ -12,10 +12,13 @@ from torch.nn import functional as F
 from coala_latent.errors import ConfigError
 from coala_latent.training.losses import (
     AlignmentLoss,
+    ContrastiveLoss,
     OriginalAlignment,
+    SigmoidAlignment,
     generalised_kl,
     nt_xent_original,
     tag_bce,
+    tag_overlap,
 )
 
 TAGS = torch.eye(6)
@@ -45,6 +48,9 @@ LOSSES: dict[str, nn.Module] = {
     "learnable": AlignmentLoss(0.01),
     "across": AlignmentLoss(0.01, same_modality=False),
     "pair": AlignmentLoss(0.01, positives="pair"),
+    "shared": AlignmentLoss(0.01, positives="shared_tags"),
+    "sigmoid": SigmoidAlignment(0.01),
+    "sigmoid, fixed": SigmoidAlignment(0.01, learnable=False, positives="pair"),
 }
 KINDS = ["random", "zero", "one zero row", "tiny", "huge", "equal", "opposite"]
 
@@ -71,6 +77,132 @@ def test_autocast_changes_nothing(name: str) -> None:
         cast = LOSSES[name](a, b, TAGS)
     assert cast.dtype == torch.float32
     assert torch.equal(plain, cast)
+
+
+@pytest.mark.parametrize("same_modality", [True, False])
+@pytest.mark.parametrize("positives", ["pair", "same_tags", "shared_tags", "sigmoid"])
+def test_gradients_are_those_of_finite_differences(positives: str, same_modality: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    a, b = (
+        torch.randn(5, 3, generator=generator, dtype=torch.float64).requires_grad_()
+        for _ in range(2)
+    )
+    tags = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]]).float()
+    loss: ContrastiveLoss
+    if positives == "sigmoid":
+        loss = SigmoidAlignment(0.3, bias=-0.5, positives="shared_tags").double()
+    else:
+        loss = AlignmentLoss(0.3, True, same_modality, positives).double()  # type: ignore[arg-type]
+    given = [a, b, *loss.parameters()]
+    assert torch.autograd.gradcheck(lambda x, y, *_: loss(x, y, tags), given)
+
+
+def test_the_originals_gradient_is_that_of_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(3)
+    a, b = (
+        torch.randn(4, 3, generator=generator, dtype=torch.float64).requires_grad_()
+        for _ in range(2)
+    )
+    assert torch.autograd.gradcheck(lambda x, y: nt_xent_original(x, y, 0.3), (a, b))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
+    a, b = rows("random")
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    tags = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 1], [0, 0], [1, 1]]).float()
+    found = LOSSES[name](a[order], b[order], tags[order])
+    assert found.item() == pytest.approx(LOSSES[name](a, b, tags).item(), rel=1e-5)
+
+
+def test_a_batch_of_one_has_nothing_to_tell_apart() -> None:
+    a, b = torch.ones(1, 4, requires_grad=True), torch.ones(1, 4)
+    for positives in ("pair", "same_tags", "shared_tags"):
+        for same in (True, False):
+            loss = AlignmentLoss(0.1, same_modality=same, positives=positives)
+            assert loss(a, b, torch.ones(1, 3)).item() == pytest.approx(0.0, abs=1e-6)
+    sigmoid = SigmoidAlignment(0.5, bias=-1.0)
+    wanted = math.log1p(math.exp(-(1 / 0.5 - 1.0)))
+    assert sigmoid(a, b, torch.zeros(1, 3)).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_high_and_low_temperatures_reach_their_limits() -> None:
+    a, b = rows("random")
+    uniform = AlignmentLoss(1e6, positives="pair")(a, b, TAGS)
+    assert uniform.item() == pytest.approx(math.log(11), abs=1e-4)
+    across = AlignmentLoss(1e6, same_modality=False, positives="pair")(a, b, TAGS)
+    assert across.item() == pytest.approx(math.log(6), abs=1e-4)
+    aligned = AlignmentLoss(0.01, positives="pair")(TAGS, TAGS, TAGS)
+    assert aligned.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_overlap_of_worked_examples() -> None:
+    tags = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
+    assert torch.equal(tag_overlap(tags, "pair"), torch.eye(5))
+    same = [
+        [1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 0, 1, 1],
+        [0, 0, 0, 1, 1],
+    ]
+    assert tag_overlap(tags.to(torch.int16), "same_tags").tolist() == same
+    shared = torch.tensor(same).float()
+    shared[:2, 2] = shared[2, :2] = 1 / 4
+    torch.testing.assert_close(tag_overlap(tags.double(), "shared_tags"), shared)
+
+
+def test_without_common_tags_all_kinds_of_positives_agree() -> None:
+    a, b = rows("random")
+    for make in (AlignmentLoss, SigmoidAlignment):
+        found = [
+            make(0.1, positives=kind)(a, b, TAGS) for kind in ("pair", "same_tags", "shared_tags")
+        ]
+        assert torch.allclose(torch.stack(found), found[0])
+
+
+def test_shared_tags_are_soft_targets() -> None:
+    a, b = rows("random")
+    tags = torch.tensor([[1, 1], [1, 0], [0, 1], [1, 1], [0, 1], [1, 0]]).float()
+    overlap = tag_overlap(tags, "shared_tags")
+    logits = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / 0.2
+    share = overlap / overlap.sum(1, keepdim=True)
+    wanted = (F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)) / 2
+    loss = AlignmentLoss(0.2, same_modality=False, positives="shared_tags")
+    assert loss(a, b, tags).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_items_that_share_a_tag_are_not_pushed_apart_within_their_modality() -> None:
+    tags = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    a = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    b = torch.ones(2, 2)
+    gradients = []
+    for same in (True, False):
+        AlignmentLoss(0.2, same_modality=same, positives="shared_tags")(a, b, tags).backward()
+        assert a.grad is not None
+        gradients.append(a.grad.clone())
+        a.grad = None
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_sigmoid_form_is_siglips() -> None:
+    a, b = rows("random")
+    logits = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T * 10 - 10
+    sign = 2 * torch.eye(6) - 1
+    wanted = -F.logsigmoid(sign * logits).sum() / 6
+    assert SigmoidAlignment(positives="pair")(a, b, TAGS).item() == pytest.approx(wanted.item())
+
+
+def test_the_sigmoid_form_learns_temperature_and_bias() -> None:
+    loss = SigmoidAlignment()
+    assert {name for name, _ in loss.named_parameters()} == {"log_temperature", "bias"}
+    loss(*rows("random"), TAGS).backward()
+    assert all(p.grad is not None and p.grad.abs() > 0 for p in loss.parameters())
+    fixed = SigmoidAlignment(learnable=False)
+    assert not list(fixed.parameters())
+    assert set(fixed.state_dict()) == {"log_temperature", "bias"}
+    with pytest.raises(ConfigError, match="bias"):
+        SigmoidAlignment(bias=math.nan)
 
 
 def test_stable_form_is_cross_entropy_over_the_other_rows() -> None:
