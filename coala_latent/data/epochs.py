@@ -59,7 +59,7 @@ class EpochPlan:
         if self.batches == 0:
             raise DataError(
                 f"{clips} training clips x {crops} cuts do not fill a batch of "
-                f"{batch_size} (a smaller patches.batch_size, or more patches.crops)"
+                f"{batch_size} (use a smaller patches.batch_size, or patches.drop_last=false)"
             )
         self._drawn: tuple[int, IntArray] | None = None
 
