@@ -206,8 +206,8 @@ def probe_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "probes",
                 multiple=True,
                 type=click.Choice(["mlp", "logistic", "linear_svm", "knn", "svm", "soundnet_svm"]),
-                help="May be repeated; mlp (the original protocol), logistic and knn by default, "
-                "with --layers svm (its C chosen within the training folds) and knn.",
+                help="May be repeated; mlp is the original protocol, svm chooses its C within the "
+                "training folds. Which are run by default stands below.",
             ),
             click.option(
                 "--runs",

@@ -18,8 +18,12 @@ __all__ = ["Scored", "deliver", "load_embedders", "probe_command", "score_layers
 
 Scored = tuple[dict[str, Any], list[Any]]
 
+_DEFAULTS = (
+    "mlp, logistic and knn are the probes unless --probe names some; with --layers svm and knn."
+)
 
-@click.command("probe", epilog=EXIT_STATUS)
+
+@click.command("probe", epilog=f"{_DEFAULTS} {EXIT_STATUS}")
 @click.argument("folder", type=click.Path(path_type=Path))
 @probe_options
 @click.option(

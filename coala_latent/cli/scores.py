@@ -23,7 +23,8 @@ __all__ = [
 ]
 
 _EPILOG = (
-    "mlp, logistic, linear_svm and knn are the probes unless --probe names some. "
+    "mlp, logistic, linear_svm and knn are the probes unless --probe names some; with --layers "
+    "svm and knn, on a single split linear_svm and knn. "
     "Exit status: 0 all good, 1 some sounds could not be used, 2 could not run, 130 interrupted. "
     "Sounds left out by --allow-missing are reported, and no failure."
 )

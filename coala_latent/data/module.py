@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from coala_latent.data.epochs import EpochBatches
+from coala_latent.errors import DataError
 
 __all__ = ["TrainingData"]
 
@@ -48,10 +49,19 @@ class TrainingData(lightning.LightningDataModule, ABC):
         return {}
 
     def epochs(self, batches: Dataset[Any], count: int) -> DataLoader[Any]:
-        """Loader of a data set whose items are training batches, found by ``(epoch, batch)``."""
+        """Loader of a data set whose items are training batches, found by ``(epoch, batch)``.
+
+        Raises:
+            DataError: There are fewer batches than processes.
+        """
         rank, processes = (
             (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         )
+        if count < processes:
+            raise DataError(
+                f"an epoch has {count} batches for {processes} processes (use a smaller "
+                "patches.batch_size, which is each process', or fewer processes)"
+            )
         return self.loader(batches, sampler=EpochBatches(count, rank, processes))
 
     def loader(self, batches: Dataset[Any], **options: Any) -> DataLoader[Any]:

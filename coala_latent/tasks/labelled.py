@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from coala_latent.analysis.folds import Fold, fixed_folds, grouped_folds
 from coala_latent.audio.io import find_audio
+from coala_latent.data.layouts.esc import esc_name
 from coala_latent.errors import DataError
 from coala_latent.tasks.progress import console
 
 __all__ = [
-    "ESC_NAME",
     "Folds",
     "LabelledSounds",
     "esc_folds",
@@ -28,9 +28,6 @@ __all__ = [
     "summary_of",
     "usable",
 ]
-
-# ESC-10 and ESC-50: fold, Freesound source, take.
-ESC_NAME = re.compile(r"^(?P<fold>\d)-(?P<source>\d+)-(?P<take>[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -101,11 +98,7 @@ def esc_folds(sounds: LabelledSounds) -> list[Fold]:
     Raises:
         DataError: A name is not of the ESC pattern.
     """
-    matches = [ESC_NAME.match(path.name) for path in sounds.paths]
-    for path, match in zip(sounds.paths, matches, strict=True):
-        if match is None:
-            raise DataError(f"{path}: not an ESC file name such as 1-17092-A.ogg")
-    return fixed_folds([match["fold"] for match in matches if match])
+    return fixed_folds([esc_name(path)["fold"] for path in sounds.paths])
 
 
 Folds: TypeAlias = Callable[[LabelledSounds], list[Fold]] | int

@@ -264,10 +264,11 @@ def layer_tables(result: Mapping[str, Any]) -> list[Table]:
 def _table(name: str, model: Mapping[str, Any], result: Mapping[str, Any]) -> Table:
     curves = model["curves"]
     chance = next(iter(next(iter(curves.values()))["layers"].values()))["chance"]
+    over = "bootstrap over test items" if result["folds"] == 1 else f"over {result['folds']} folds"
     table = Table(
         title=(
-            f"{name}, {model['pooling']}: accuracy in %, mean and 95 % interval over "
-            f"{result['folds']} folds; {result['sounds']} sounds, {len(result['classes'])} classes"
+            f"{name}, {model['pooling']}: accuracy in %, mean and 95 % interval "
+            f"{over}; {result['sounds']} sounds, {len(result['classes'])} classes"
         ),
         caption=f"largest class: {100 * chance:.1f} %; constant: values equal for all sounds",
     )

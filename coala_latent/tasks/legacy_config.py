@@ -1,7 +1,8 @@
 """The original project's JSON configurations as overrides of ours.
 
-Keys as in its ``configs/dual_ae_c.json`` and ``configs/dual_e_c.json``. Each becomes the override
-that means the same, and anything else on the command line goes before it.
+Keys as in its ``configs/dual_ae_c.json`` and ``configs/dual_e_c.json``, of its branch with masked
+tags, and of its follow-up with encoders of words. Each becomes the override that means the same,
+and anything else on the command line goes before it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ OPTION = "--legacy-config"
 
 _FILES = ("train_dataset_file", "validation_dataset_file")
 _WEIGHTS = ("audio_loss_weight", "tag_loss_weight")
+_FOLLOW_UP = {"mean": "coala_follow_up_mean", "self": "coala_follow_up"}
+_OF_WORDS = ("num_heads", "size_w2v")
 
 
 def with_legacy_config(arguments: Sequence[str]) -> list[str]:
@@ -51,7 +54,9 @@ def with_legacy_config(arguments: Sequence[str]) -> list[str]:
     added = []
     for key, overrides in legacy_overrides(Path(files[0])).items():
         kept = [each for each in overrides if each.partition("=")[0] not in given]
-        told = ", ".join(kept) or ("given on the command line" if overrides else _NOT_NEEDED[key])
+        told = ", ".join(kept) or ("given on the command line" if overrides else _WITHOUT[key])
+        if kept and key in _NOTES:
+            told = f"{told} ({_NOTES[key]})"
         console().print(f"{files[0]}: {key} -> {told}", markup=False, soft_wrap=True)
         added += kept
     return [*added, *left]
@@ -88,13 +93,30 @@ def legacy_overrides(path: Path) -> dict[str, tuple[str, ...]]:
             made[key] = _MAPPED[key](value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{path}: {key}={value!r}: {error}") from error
-    return {"(the file)": (_experiment(values), "data=hdf5", "patches=stored"), **made}
+    try:
+        experiment = _experiment(values)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if values.get("aggregation") == "mean" and "num_heads" in made:
+        made["num_heads"] = ()
+    return {"(the file)": (*experiment, "data=hdf5", "patches=stored"), **made}
 
 
-def _experiment(values: Mapping[str, Any]) -> str:
-    """The encoders alone where nothing is to be reconstructed."""
-    encoders = all(values.get(key) == 0 for key in _WEIGHTS)
-    return f"experiment={'coala_e_c' if encoders else 'coala_ae_c'}"
+def _experiment(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The encoders alone where nothing is to be reconstructed; the follow-up's where words are."""
+    idle = [key for key in _WEIGHTS if values.get(key) == 0]
+    if "aggregation" not in values:
+        for key in _OF_WORDS:
+            if key in values:
+                raise ValueError(f"{key} is of the follow-up: add aggregation (mean or self)")
+        return (f"experiment={'coala_ae_c' if len(idle) < 2 else 'coala_e_c'}",)
+    if values.get("tag_loss_weight"):
+        raise ValueError(
+            f"tag_loss_weight={values['tag_loss_weight']!r}: the follow-up has no decoder of tags "
+            "(use 0)"
+        )
+    experiment = f"experiment={_FOLLOW_UP[values['aggregation']]}"
+    return (experiment, *(["model.sizes.decoders=false"] if _WEIGHTS[0] in idle else []))
 
 
 def _text(name: str) -> Callable[[Any], tuple[str, ...]]:
@@ -126,6 +148,24 @@ def _count(name: str) -> Callable[[Any], tuple[str, ...]]:
     return override
 
 
+def _share(name: str) -> Callable[[Any], tuple[str, ...]]:
+    number = _number(name)
+
+    def override(value: Any) -> tuple[str, ...]:
+        made = number(value)
+        if value >= 1:
+            raise ValueError("give a share below 1")
+        return made
+
+    return override
+
+
+def _aggregation(value: Any) -> tuple[str, ...]:
+    if value not in tuple(_FOLLOW_UP):
+        raise ValueError(f"use {' or '.join(_FOLLOW_UP)}")
+    return ()
+
+
 def _device(value: Any) -> tuple[str, ...]:
     match = re.fullmatch(r"(cpu|cuda|mps|auto)(?::(\d+))?", str(value))
     if not match or (match[2] and match[1] != "cuda"):
@@ -139,8 +179,14 @@ def _not_needed(value: Any) -> tuple[str, ...]:
     return ()
 
 
-_NOT_NEEDED = {
+# What is said of keys without an override of their own, and beside one.
+_WITHOUT = {
+    "aggregation": "chooses the experiment",
+    "num_heads": "not needed: a mean has no heads",
     "save_model_every": "not needed: the last and the best epoch are kept",
+}
+_NOTES = {
+    "size_w2v": "vectors of words are learned with the rest, where the original's are Word2Vec's",
 }
 
 _MAPPED: dict[str, Callable[[Any], tuple[str, ...]]] = {
@@ -157,5 +203,9 @@ _MAPPED: dict[str, Callable[[Any], tuple[str, ...]]] = {
     "learning_rate": _number("objective.optimizer.lr"),
     "device": _device,
     "log_interval": _count("trainer.log_every_n_steps"),
-    **dict.fromkeys(_NOT_NEEDED, _not_needed),
+    "save_model_every": _not_needed,
+    "tag_masking_ratio": _share("objective.tag_masking"),
+    "aggregation": _aggregation,
+    "num_heads": _count("model.sizes.heads"),
+    "size_w2v": _count("model.sizes.words"),
 }

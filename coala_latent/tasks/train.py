@@ -17,6 +17,7 @@ import lightning
 import torch
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -204,6 +205,9 @@ def _trainer(
     )
     extra = [_instantiate(node) for node in (config.callbacks or {}).values()]
     loggers = [_instantiate(node) for node in (config.logger or {}).values()]
+    if not loggers:
+        # Lightning refuses to begin when there is nowhere to write the rate to.
+        extra = [each for each in extra if not isinstance(each, LearningRateMonitor)]
     # The order matters: `last` knows what `best` did in the same epoch.
     callbacks = [StepSeed(int(settings["seed"])), *extra, best, last]
     trainer: lightning.Trainer = _instantiate(

@@ -82,6 +82,12 @@ class Objective(lightning.LightningModule):
             schedule = self._scheduler(optimizer, total_steps=steps)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"optimizer or scheduler: {error}") from error
+        except ZeroDivisionError as error:
+            # OneCycleLR, where its warm-up is exactly one step.
+            raise ConfigError(
+                f"scheduler: it cannot divide {steps} steps into its phases (use another "
+                "trainer.max_epochs or objective.scheduler.pct_start)"
+            ) from error
         first = optimizer.param_groups[0]["lr"] / groups[0][1]
         for made, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             if not np.isclose(made["lr"], first * rate):

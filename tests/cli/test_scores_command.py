@@ -15,6 +15,7 @@ from coala_latent.analysis.held_out import compare_held_out, run_held_out
 from coala_latent.analysis.probes import run_probe
 from coala_latent.cli import main
 from coala_latent.errors import ConfigError, DataError
+from coala_latent.tasks.scores import PROBES
 
 RATE = 8000
 QUICK = ("--probe", "knn", "--runs", "1", "--quiet")
@@ -94,6 +95,15 @@ def test_the_original_protocol_and_three_probes_by_default(us8k, call):
     assert mlp["over_runs"]["n"] == 2
     assert comparisons["knn"]["results"]["mfcc"]["over_runs"]["low"] is None  # ran once
     assert comparisons["mlp"]["pairs"] == []
+
+
+def test_the_help_names_the_probes_that_are_run(us8k, call):
+    for command, probes in (("us8k", PROBES), ("probe", ("mlp", "logistic", "knn"))):
+        text = " ".join(call(command, "--help").stdout.split())
+        named = f"{', '.join(probes[:-1])} and {probes[-1]} are the probes unless"
+        assert text.count("are the probes unless") == text.count(named) == 1
+    done = call("us8k", us8k, "--no-baseline", "--help")
+    assert "by default stands below" in " ".join(done.stdout.split())
 
 
 def test_missing_sounds_stop_it_unless_allowed(us8k, call):
@@ -195,6 +205,9 @@ def test_gtzan_layers_take_a_probe_that_needs_no_folds(gtzan, call):
     assert done.returncode == 0, done.stderr
     curves = json.loads(done.stdout)["models"]["coala-test"]["curves"]
     assert set(curves) == {"linear_svm", "knn"}
+    title = " ".join(call(*layers, "--probe", "knn").stdout.split())
+    assert "bootstrap over test items" in title
+    assert "folds" not in title
     for command in ((*layers, "--probe", "svm"), ("gtzan", gtzan, "--probe", "svm", "--quiet")):
         done = call(*command)
         assert done.returncode == 2

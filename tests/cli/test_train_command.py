@@ -165,6 +165,18 @@ def test_a_folder_of_sounds_trains_and_bad_files_are_named(
     assert card.training["data"]["skipped"] == ["broken.wav"]
 
 
+@pytest.mark.parametrize("callbacks", ["default", "all"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_run_needs_no_logger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callbacks: str
+) -> None:
+    without = [each for each in TINY if not each.startswith(("callbacks=", "logger="))]
+    given = ["logger=none", f"callbacks={callbacks}", "trainer.max_epochs=1"]
+    assert run_here(monkeypatch, tmp_path, *without, *given) == 0
+    logs = {path.name for path in (tmp_path / "run" / "logs").rglob("*") if path.is_file()}
+    assert logs == ({"epoch-0000.png"} if callbacks == "all" else set())
+
+
 def test_a_wrong_key_ends_the_process_with_a_message_and_status_2(
     command: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -182,6 +194,7 @@ def test_a_wrong_key_ends_the_process_with_a_message_and_status_2(
         (["experiment=coala_esc10", "data.root=missing"], "missing: no such folder"),
         ([*TINY, "objective.optimizer.lr=fast"], "optimizer"),
         ([*TINY, "patches.batch_size=1000"], "batch_size"),
+        ([*TINY, "trainer.max_steps=10"], "objective.scheduler.pct_start"),
         ([*TINY, "trainer.max_epochs=1", "trainer.accelerator=abacus"], "abacus"),
     ],
 )

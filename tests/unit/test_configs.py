@@ -206,3 +206,19 @@ def test_the_papers_experiments_take_other_data(
 def test_quoted_paths_and_other_settings_are_left_alone() -> None:
     for argument in ("data.root='a b'", "data.root=", "name=a b", "--help", "+x=[1,2]"):
         assert quote_path(argument) == argument
+
+
+@pytest.mark.parametrize(
+    ("chosen", "licence"),
+    [
+        ([], "MIT"),
+        (["data=builtin_long"], "MIT"),
+        (["data=hdf5", "patches=stored", "data.train=a", "data.validation=b"], "unknown"),
+        (["data=folder", "data.root=sounds"], "unknown"),
+    ],
+)
+def test_a_licence_is_stated_for_sounds_that_are_known(chosen: list[str], licence: str) -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("train", ["output=unused", *chosen])
+    assert config.licence == licence
+    assert ("built-in" in config.description) == (licence == "MIT")

@@ -10,6 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from coala_latent.errors import ConfigError
+from coala_latent.models.tag_encoders import TagMeanEncoder, TagSelfAttentionEncoder
+from coala_latent.registry import build_module
 from coala_latent.tasks.legacy_config import legacy_overrides, with_legacy_config
 from coala_latent.tasks.overrides import quote_value
 from coala_latent.tasks.train import config_folder
@@ -30,6 +32,15 @@ AE_C: dict[str, Any] = {
     "id2tag_file": "json/id2token_top_1000.json",
     "log_interval": 200,
     "save_model_every": 20,
+}
+
+
+# What its follow-up's configurations add or change.
+FOLLOW_UP: dict[str, Any] = {
+    "tag_loss_weight": 0,
+    "aggregation": "self",
+    "num_heads": 1,
+    "size_w2v": 1152,
 }
 
 
@@ -74,6 +85,47 @@ def test_encoders_alone_have_no_decoders(tmp_path: Path) -> None:
     made = composed(with_legacy_config([f"--legacy-config={path}"]))
     assert not made.model.sizes.decoders
     assert (made.name, made.objective.audio_weight) == ("dual_e_c", 0)
+
+
+def test_the_branch_with_masked_tags_hides_a_share_of_them(tmp_path: Path) -> None:
+    path = written(tmp_path, tag_masking_ratio=0.4, experiment_name="dual_ae_c_m")
+    made = composed(with_legacy_config([f"--legacy-config={path}"]))
+    masking = composed(["experiment=coala_ae_c_masking"])
+    assert made.objective.tag_masking == masking.objective.tag_masking == 0.4
+    assert made.model == masking.model
+
+
+@pytest.mark.parametrize("aggregation", ["self", "mean"])
+@pytest.mark.parametrize("audio_weight", [5, 0])
+def test_the_follow_ups_configurations_build_its_encoders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], aggregation: str, audio_weight: float
+) -> None:
+    changes = {**FOLLOW_UP, "aggregation": aggregation, "audio_loss_weight": audio_weight}
+    made = composed(with_legacy_config([f"--legacy-config={written(tmp_path, **changes)}"]))
+    model = build_module(
+        made.model.architecture, made.model.front_end, {**made.model.sizes, "tags": 12}
+    )
+    expected = {"self": TagSelfAttentionEncoder, "mean": TagMeanEncoder}[aggregation]
+    assert isinstance(model.tag_encoder, expected)
+    assert model.tag_encoder.embeddings.weight.shape == (13, 1152)
+    assert (model.audio_decoder is None) == (audio_weight == 0)
+    objective = made.objective
+    assert (objective.audio_weight, objective.tag_weight) == (audio_weight, 0)
+    assert objective.contrastive_weight == 10
+    told = capsys.readouterr().err
+    assert "Word2Vec" in told
+    assert "aggregation -> chooses the experiment" in told
+    if aggregation == "self":
+        assert model.tag_encoder.heads == 1
+        assert not model.tag_encoder.mask_queries
+    else:
+        assert "num_heads -> not needed" in told
+
+
+def test_the_follow_ups_mean_needs_no_heads(tmp_path: Path) -> None:
+    changes = {**FOLLOW_UP, "aggregation": "mean", "num_heads": ...}
+    made = legacy_overrides(written(tmp_path, **changes))
+    assert made["(the file)"][0] == "experiment=coala_follow_up_mean"
 
 
 def test_what_is_given_on_the_command_line_counts(
@@ -125,6 +177,15 @@ def test_devices(tmp_path: Path, device: str, expected: tuple[str, Any]) -> None
         ({"learning_rate": "fast"}, "learning_rate='fast': give a number"),
         ({"audio_loss_weight": -1}, "audio_loss_weight=-1"),
         ({"contrastive_temperature": float("nan")}, "contrastive_temperature=nan"),
+        ({"tag_masking_ratio": 1}, "tag_masking_ratio=1: give a share below 1"),
+        ({"tag_masking_ratio": -0.1}, "tag_masking_ratio=-0.1: give a number of at least 0"),
+        ({**FOLLOW_UP, "aggregation": "max"}, "aggregation='max': use mean or self"),
+        ({**FOLLOW_UP, "aggregation": ["self"]}, r"aggregation=\['self'\]: use mean or self"),
+        ({**FOLLOW_UP, "num_heads": 0}, "num_heads=0: give a whole number"),
+        ({**FOLLOW_UP, "size_w2v": "128"}, "size_w2v='128': give a whole number"),
+        ({**FOLLOW_UP, "tag_loss_weight": 5}, "tag_loss_weight=5: the follow-up has no decoder"),
+        ({"num_heads": 4}, "num_heads is of the follow-up: add aggregation"),
+        ({"size_w2v": 128}, "size_w2v is of the follow-up: add aggregation"),
         ({"device": "tpu"}, "device='tpu'"),
         ({"device": "cpu:1"}, "device='cpu:1'"),
     ],

@@ -6,6 +6,8 @@ import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,6 +113,20 @@ def test_processes_share_an_epochs_batches_without_overlap() -> None:
     parts = [list(EpochBatches(7, rank, 3)) for rank in range(3)]
     assert {len(part) for part in parts} == {2}
     assert sorted(place for part in parts for place in part) == [(0, batch) for batch in range(6)]
+
+
+def test_more_processes_than_batches_are_told(esc: Path) -> None:
+    data = TaggedPatches(
+        TaggedFolder(str(esc)), CoalaStandard(), batch_size=2, crops=1, validation=0.3, quiet=True
+    )
+    data.setup()
+    batches = len(data.train_dataloader())
+    trainer: Any = SimpleNamespace(global_rank=0, world_size=batches)
+    data.trainer = trainer
+    assert len(data.train_dataloader()) == 1
+    trainer.world_size = batches + 1
+    with pytest.raises(DataError, match=rf"{batches} batches for {batches + 1} processes"):
+        data.train_dataloader()
 
 
 def test_too_few_clips_for_a_batch_and_bad_settings_are_told(clips: ClipSet) -> None:

@@ -20,14 +20,26 @@ from coala_latent.data.layouts.files import read_table, sound_files
 from coala_latent.data.layouts.vectors import EmbeddingSet
 from coala_latent.errors import DataError
 
-__all__ = ["read_esc10", "read_esc50"]
+__all__ = ["esc_name", "read_esc10", "read_esc50"]
 
 TABLE = "meta/esc50.csv"
 _ESC50 = ("ESC-50", "ESC-50-master", "data/ESC-50", "data/ESC-50-master")
 _ESC10 = ("ESC-10", "ESC-10-master", "data/ESC-10", "data/ESC-10-master")
 PLACES = {"ESC-50": ("", *_ESC50), "ESC-10": ("", *_ESC10, *_ESC50)}
 SIZES = {"ESC-50": 2000, "ESC-10": 400}
-NAME = re.compile(r"^(?P<fold>\d)-(?P<source>\d+)-(?P<take>[A-Z])")
+_NAME = re.compile(r"^(?P<fold>\d)-(?P<source>\d+)-(?P<take>[A-Z])")
+
+
+def esc_name(path: Path) -> re.Match[str]:
+    """``fold``, ``source`` (the recording's Freesound id) and ``take`` in a file's name.
+
+    Raises:
+        DataError: The name is not of the ESC pattern.
+    """
+    match = _NAME.match(path.name)
+    if match is None:
+        raise DataError(f"{path}: not an ESC file name such as 1-17092-A.ogg")
+    return match
 
 
 def read_esc50(
@@ -91,9 +103,7 @@ def _folders(name: str, root: Path) -> Benchmark:
     }
     items = []
     for listed, path in paths.items():
-        match = NAME.match(path.name)
-        if match is None:
-            raise DataError(f"{path}: not an ESC file name such as 1-17092-A.ogg")
+        match = esc_name(path)
         items.append(Item(listed, listed.split("/")[0], match["fold"], match["source"]))
     if len({item.label for item in items}) < 2:
         raise DataError(f"{root}: neither {TABLE} nor a sub-folder for each of two or more classes")
