@@ -7,10 +7,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 __all__ = ["console", "progress_bar"]
 
@@ -20,15 +23,22 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+class _Note(ProgressColumn):
+    """The field ``note``, where a task has it."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("note", "")))
+
+
 def progress_bar(*, quiet: bool = False) -> Progress:
-    """A bar with count, times and a free text field ``note``."""
+    """A bar with count, times and, where it is given, a text ``note``."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        _Note(),
         console=console(),
         disable=quiet,
     )

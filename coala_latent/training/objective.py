@@ -79,15 +79,13 @@ class Objective(lightning.LightningModule):
             if self._scheduler is None:
                 return optimizer
             steps = int(self.trainer.estimated_stepping_batches)
-            schedule = self._scheduler(optimizer, total_steps=steps)
+            try:
+                schedule = self._scheduler(optimizer, total_steps=steps)
+            except ZeroDivisionError:
+                # OneCycleLR cannot have a phase of exactly one step: leave its last step out.
+                schedule = self._scheduler(optimizer, total_steps=steps + 1)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"optimizer or scheduler: {error}") from error
-        except ZeroDivisionError as error:
-            # OneCycleLR, where its warm-up is exactly one step.
-            raise ConfigError(
-                f"scheduler: it cannot divide {steps} steps into its phases (use another "
-                "trainer.max_epochs or objective.scheduler.pct_start)"
-            ) from error
         first = optimizer.param_groups[0]["lr"] / groups[0][1]
         for made, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             if not np.isclose(made["lr"], first * rate):

@@ -14,7 +14,6 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from coala_latent.errors import ConfigError
 from coala_latent.tasks.train import config_folder
 from coala_latent.training.alignment import CoalaAlignment
 from coala_latent.training.checkpoints import SafeCheckpointIO, checkpoint_callbacks
@@ -117,8 +116,11 @@ def test_adamw_warms_up_and_follows_a_cosine(objective: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_steps_that_a_schedule_cannot_divide_are_told_with_the_cure(tmp_path: Path) -> None:
+def test_a_warm_up_of_exactly_one_step_does_not_end_the_run(tmp_path: Path) -> None:
     scheduler = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1.0, pct_start=0.1)
     objective = Steep(partial(scheduler, cycle_momentum=False))
-    with pytest.raises(ConfigError, match=r"10 steps.*trainer\.max_epochs"):
-        fit(tmp_path, objective, "trainer.max_epochs=10")
+    objective.scores = tuple(map(float, range(10)))
+    fit(tmp_path, objective, "trainer.max_epochs=10")
+    weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+    # Ten clipped steps of at most 5, slow at first and in the end.
+    assert -50 < weights["model.weight"].item() < -15
