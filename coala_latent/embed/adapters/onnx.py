@@ -237,6 +237,11 @@ def _exported(
             verbose=False,
         )
     assert program is not None
+    # Values within are named after their operators, of which one is called embedding.
+    for node in program.model.graph.all_nodes():
+        for value in node.outputs:
+            if value.name in outputs and not value.is_graph_output():
+                value.name = f"inner/{value.name}"
     return program.model_proto
 
 
