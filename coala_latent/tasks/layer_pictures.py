@@ -1,12 +1,7 @@
-"""Pictures of a layer-wise probe: accuracy over the layers, and t-SNE of some of them.
-
-Needs matplotlib (``pip install 'coala-latent[pictures]'``). Figures are made without pyplot, so no
-window, backend or style of the caller's is touched.
-"""
+"""Pictures of a layer-wise probe: accuracy over the layers, and t-SNE of some of them."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,35 +13,12 @@ import numpy.typing as npt
 from coala_latent.analysis.layerwise import LayerCurve
 from coala_latent.analysis.probes import ProbeResult
 from coala_latent.analysis.projection import Projection
-from coala_latent.errors import DependencyError
+from coala_latent.tasks.pictures import COLOURS, MARKERS, new_figure, plain, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["draw_curves", "draw_layouts", "require_matplotlib"]
-
-_DPI = 110
-_MARKERS = "os^Dv<>pPX"
-# Okabe and Ito's colours, told apart by colour-blind readers too, and two greys.
-_COLOURS = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
-    *("#b8a800", "#000000", "#8c5a2b", "#999999"),
-)
-
-
-def require_matplotlib() -> None:
-    """Say at once whether pictures can be drawn.
-
-    Raises:
-        DependencyError: matplotlib is missing.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise DependencyError(
-            "pictures need matplotlib: pip install 'coala-latent[pictures]'"
-        ) from error
+__all__ = ["draw_curves", "draw_layouts"]
 
 
 def draw_curves(
@@ -64,11 +36,11 @@ def draw_curves(
         baseline: By probe; each is a dashed line in the probe's colour.
     """
     layers = list(next(iter(curves.values())).results)
-    figure = _figure(max(5.0, 1.9 + 0.62 * len(layers)), 4.3)
+    figure = new_figure(max(5.0, 1.9 + 0.62 * len(layers)), 4.3)
     axes = figure.add_subplot()
     shown: list[Any] = []
     for number, (probe, curve) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         results = list(curve.results.values())
         mean = 100 * np.array([result.mean for result in results])
         ends = 100 * np.array([(r.interval.low, r.interval.high) for r in results])
@@ -79,7 +51,7 @@ def draw_curves(
             mean,
             yerr=np.abs(ends.T - mean),
             color=colour,
-            marker=_MARKERS[number % len(_MARKERS)],
+            marker=MARKERS[number % len(MARKERS)],
             markersize=5,
             elinewidth=1,
             capsize=2.5,
@@ -93,7 +65,7 @@ def draw_curves(
     shown.append(axes.axhline(chance, color="#777777", linestyle=":", lw=1, label="largest class"))
     axes.set_xticks(range(len(layers)), layers, rotation=45, ha="right", rotation_mode="anchor")
     axes.set(
-        xlim=(-0.5, len(layers) - 0.5), ylim=(0, 101), ylabel="accuracy in %", title=_plain(title)
+        xlim=(-0.5, len(layers) - 0.5), ylim=(0, 101), ylabel="accuracy in %", title=plain(title)
     )
     axes.grid(axis="y", color="#e5e5e5")
     axes.set_axisbelow(True)
@@ -101,7 +73,7 @@ def draw_curves(
     axes.legend(
         handles=shown, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9
     )
-    _save(figure, path)
+    save_picture(figure, path)
 
 
 def draw_layouts(
@@ -119,7 +91,7 @@ def draw_layouts(
     rows = -(-len(layouts) // columns)
     classes = sorted(set(labels.tolist()))
     legend_columns = -(-len(classes) // max(12, 18 * rows))
-    figure = _figure(3.3 * columns + 1.7 * legend_columns, 3.35 * rows + 0.4)
+    figure = new_figure(3.3 * columns + 1.7 * legend_columns, 3.35 * rows + 0.4)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (layer, layout) in zip(grid.flat, layouts.items(), strict=False):
         _panel(axes, layout, labels, classes)
@@ -139,8 +111,8 @@ def draw_layouts(
         fontsize=9,
         markerscale=1.4,
     )
-    figure.suptitle(_plain(title))
-    _save(figure, path)
+    figure.suptitle(plain(title))
+    save_picture(figure, path)
 
 
 def _panel(
@@ -152,9 +124,9 @@ def _panel(
             points[:, 0],
             points[:, 1],
             s=18,
-            color=_COLOURS[number % len(_COLOURS)],
+            color=COLOURS[number % len(COLOURS)],
             # Classes with the same colour differ in shape.
-            marker=_MARKERS[number // len(_COLOURS) % len(_MARKERS)],
+            marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
             edgecolors="white",
             linewidths=0.3,
             label=_short(label),
@@ -165,26 +137,4 @@ def _panel(
 
 def _short(label: str) -> str:
     """Without the number that ESC's folders begin with; matplotlib skips a leading underscore."""
-    return _plain(re.sub(r"^\d+\s*-\s*", "", label).lstrip("_") or label)
-
-
-def _plain(text: str) -> str:
-    """As matplotlib shows it letter by letter: dollars begin no formula, odd bytes are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """A picture is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png", dpi=_DPI)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return plain(re.sub(r"^\d+\s*-\s*", "", label).lstrip("_") or label)

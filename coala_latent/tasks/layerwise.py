@@ -27,7 +27,8 @@ from coala_latent.tasks.labelled import (
     summary_of,
     usable,
 )
-from coala_latent.tasks.layer_pictures import draw_curves, draw_layouts, require_matplotlib
+from coala_latent.tasks.layer_pictures import draw_curves, draw_layouts
+from coala_latent.tasks.pictures import require_matplotlib
 from coala_latent.tasks.probe import default_weighting, embed_clips, mfcc_features, score_cell
 from coala_latent.tasks.progress import progress_bar
 
