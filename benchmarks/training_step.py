@@ -136,9 +136,9 @@ def main() -> int:
 
     if on_cpu:
         torch.set_num_threads(1)
-    from coala_latent.tasks.train import _hush_lightning
+    from coala_latent.tasks.fitting import hush_lightning
 
-    _hush_lightning()
+    hush_lightning()
     clock = time.process_time if on_cpu else time.perf_counter
     settings = [
         *QUICK,

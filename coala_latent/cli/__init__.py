@@ -14,6 +14,7 @@ import click
 
 import coala_latent
 from coala_latent.cli.build_dataset import build_dataset_command
+from coala_latent.cli.disentangle import disentangle_command
 from coala_latent.cli.export import export_command
 from coala_latent.cli.models import models_command
 from coala_latent.cli.options import (
@@ -179,6 +180,7 @@ main.add_command(similarity_command)
 main.add_command(pairs_command)
 main.add_command(weights_group)
 main.add_command(build_dataset_command)
+main.add_command(disentangle_command)
 
 
 @main.command("sounds")

@@ -9,7 +9,7 @@ __all__ = ["quote_path", "quote_value"]
 # Values that Hydra's grammar would misread where a path has spaces, commas, = or brackets.
 _PATHS = (
     *("data.root", "data.train", "data.validation", "data.vocabulary"),
-    *("model.start", "output", "resume"),
+    *("latents.model", "model.start", "output", "resume"),
 )
 
 

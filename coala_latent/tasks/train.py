@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import pickle
 import sys
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning
 import torch
-from hydra.errors import HydraException, InstantiationException
-from hydra.utils import instantiate
-from lightning.pytorch.callbacks import LearningRateMonitor
+from hydra.errors import HydraException
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-import coala_latent
 from coala_latent.data.module import TrainingData
-from coala_latent.errors import CoalaLatentError, ConfigError, WeightsError
+from coala_latent.errors import CoalaLatentError, ConfigError
 from coala_latent.registry import (
     build_front_end,
     build_model,
@@ -33,20 +26,32 @@ from coala_latent.registry import (
     describe_model,
     save_model,
 )
+from coala_latent.tasks.fitting import (
+    Outcome,
+    TrainingParts,
+    fit_and_score,
+    hush_lightning,
+    instantiated,
+    trainer_parts,
+    versions,
+)
 from coala_latent.tasks.legacy_config import with_legacy_config
 from coala_latent.tasks.overrides import quote_path
 from coala_latent.tasks.progress import console
 from coala_latent.tasks.runs import RunFolder
-from coala_latent.training.checkpoints import SafeCheckpointIO, checkpoint_callbacks
-from coala_latent.training.objective import Objective, StepSeed
+from coala_latent.tasks.train_disentangler import disentangler_parts
+from coala_latent.training.objective import Objective
 from coala_latent.weights import load_into
 
 __all__ = ["config_folder", "main", "quote_path", "train"]
 
 # Where a run is, not what it is: these neither distinguish runs nor belong into a card.
 _PLACES = ("output", "resume", "progress", "logger", "hydra")
-# Paths among the settings of the data, for the same reason not in a card.
-_DATA_PATHS = ("root", "train", "validation", "vocabulary")
+# Paths among the settings, for the same reason not in a card.
+_PATHS = {
+    *(("data", name) for name in ("root", "train", "validation", "vocabulary")),
+    *(("model", "start"), ("latents", "model")),
+}
 
 
 def config_folder() -> Path:
@@ -54,16 +59,6 @@ def config_folder() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What a configuration describes."""
-
-    data: TrainingData
-    sizes: dict[str, Any]
-    objective: Objective
-    start: dict[str, Any]
 
 
 def train(config: DictConfig) -> dict[str, Any]:
@@ -92,24 +87,17 @@ def train(config: DictConfig) -> dict[str, Any]:
         torch.set_num_threads(int(settings["threads"]))
     parts = _build(config, settings)
     trainer = _trainer(config, settings, run, parts)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    try:
-        _fit(trainer, parts, checkpoint)
-        chosen = run.checkpoints / f"{settings['export']}.ckpt"
-        _load_checkpoint(parts.objective, chosen)
-        (scores,) = trainer.validate(parts.objective, parts.data, verbose=False)
-    finally:
-        torch.use_deterministic_algorithms(deterministic)
-    metrics = {name: round(float(value), 6) for name, value in scores.items()}
+    chosen = run.checkpoints / f"{settings['export']}.ckpt"
+    outcome = fit_and_score(trainer, parts.objective, parts.data, checkpoint, chosen)
     if trainer.is_global_zero:
-        _export(settings, parts, run, trainer.current_epoch, metrics)
+        parts.export(run.folder, outcome)
         run.finish()
     return {
         "model": str(run.folder / f"{settings['name']}.safetensors"),
         "card": str(run.folder / f"{settings['name']}.json"),
         "output": str(run.folder),
-        "metrics": metrics,
-        "epochs": trainer.current_epoch,
+        "metrics": outcome.metrics,
+        "epochs": outcome.epochs,
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -137,23 +125,29 @@ def _identity(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _PLACES}
 
 
-def _instantiate(node: Any, *args: Any, **extra: Any) -> Any:
-    """Hydra's instantiate, with errors that say what is wrong in one line."""
-    try:
-        return instantiate(node, *args, **extra)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, CoalaLatentError):
-            raise cause from error
-        raise ConfigError(" ".join(str(error).split())) from error
+def _told(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings for a card, which tells no paths."""
+    config = _identity(settings)
+    return {
+        name: {key: value for key, value in config[name].items() if (name, key) not in _PATHS}
+        if isinstance(config[name], dict)
+        else config[name]
+        for name in config
+    }
 
 
-def _build(config: DictConfig, settings: dict[str, Any]) -> _Parts:
+def _build(config: DictConfig, settings: dict[str, Any]) -> TrainingParts:
+    if settings["task"] not in _TASKS:
+        raise ConfigError(f"task={settings['task']!r}: use one of {', '.join(_TASKS)}")
+    return _TASKS[settings["task"]](config, settings)
+
+
+def _sound_model(config: DictConfig, settings: dict[str, Any]) -> TrainingParts:
     """Data first, because the model's size and scaling follow from it."""
     model, seed = settings["model"], int(settings["seed"])
-    data: TrainingData = _instantiate(
+    data: TrainingData = instantiated(
         config.patches,
-        source=_instantiate(config.data),
+        source=instantiated(config.data),
         front_end=build_front_end(**model["front_end"]),
         seed=seed,
         quiet=not settings["progress"],
@@ -167,9 +161,21 @@ def _build(config: DictConfig, settings: dict[str, Any]) -> _Parts:
     module.front_end.load_state_dict({**module.front_end.state_dict(), **data.scaling()})
     if model.get("initialise"):
         drawn = torch.Generator().manual_seed(seed)
-        _instantiate(config.model.initialise)(module.network, generator=drawn)
+        instantiated(config.model.initialise)(module.network, generator=drawn)
     start = _start_from(module, str(model["start"])) if model.get("start") else {}
-    return _Parts(data, sizes, _instantiate(config.objective, model=module), start)
+    objective: Objective = instantiated(config.objective, model=module)
+
+    def export(folder: Path, outcome: Outcome) -> None:
+        _export(settings, data, module, sizes, start, folder, outcome)
+
+    return TrainingParts(data, objective, export)
+
+
+def _disentangler(config: DictConfig, settings: dict[str, Any]) -> TrainingParts:
+    return disentangler_parts(config, settings, _told(settings))
+
+
+_TASKS = {"model": _sound_model, "disentangler": _disentangler}
 
 
 def _start_from(module: Any, name: str) -> dict[str, Any]:
@@ -198,72 +204,38 @@ def _start_from(module: Any, name: str) -> dict[str, Any]:
 
 
 def _trainer(
-    config: DictConfig, settings: dict[str, Any], run: RunFolder, parts: _Parts
+    config: DictConfig, settings: dict[str, Any], run: RunFolder, parts: TrainingParts
 ) -> lightning.Trainer:
-    best, last = checkpoint_callbacks(
-        run.checkpoints, parts.objective.monitor, parts.objective.monitor_mode
-    )
-    extra = [_instantiate(node) for node in (config.callbacks or {}).values()]
-    loggers = [_instantiate(node) for node in (config.logger or {}).values()]
-    if not loggers:
-        # Lightning refuses to begin when there is nowhere to write the rate to.
-        extra = [each for each in extra if not isinstance(each, LearningRateMonitor)]
-    # The order matters: `last` knows what `best` did in the same epoch.
-    callbacks = [StepSeed(int(settings["seed"])), *extra, best, last]
-    trainer: lightning.Trainer = _instantiate(
+    trainer: lightning.Trainer = instantiated(
         config.trainer,
-        callbacks=callbacks,
-        logger=loggers or False,
-        plugins=[SafeCheckpointIO()],
-        default_root_dir=str(run.folder),
-        enable_progress_bar=bool(settings["progress"]),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+        **trainer_parts(
+            run,
+            parts.objective,
+            int(settings["seed"]),
+            callbacks=[instantiated(node) for node in (config.callbacks or {}).values()],
+            loggers=[instantiated(node) for node in (config.logger or {}).values()],
+            progress=bool(settings["progress"]),
+        ),
     )
     return trainer
 
 
-def _fit(trainer: lightning.Trainer, parts: _Parts, checkpoint: Path | None) -> None:
-    resumed = None if checkpoint is None else str(checkpoint)
-    try:
-        trainer.fit(parts.objective, parts.data, ckpt_path=resumed)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        if checkpoint is None or trainer.global_step:
-            raise
-        reason = str(error).splitlines()[0]
-        raise WeightsError(
-            f"{checkpoint}: cannot be resumed from: {reason} (start anew with resume=no)"
-        ) from error
-    except SystemExit as stop:
-        # Lightning's answer to Ctrl-C.
-        raise (KeyboardInterrupt if trainer.interrupted else stop) from None
-
-
-def _load_checkpoint(objective: Objective, path: Path) -> None:
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    objective.load_state_dict(loaded["state_dict"])
-
-
 def _export(
     settings: dict[str, Any],
-    parts: _Parts,
-    run: RunFolder,
-    epochs: int,
-    metrics: dict[str, float],
+    data: TrainingData,
+    module: nn.Module,
+    sizes: dict[str, Any],
+    start: dict[str, Any],
+    folder: Path,
+    outcome: Outcome,
 ) -> None:
-    model, sizes = settings["model"], dict(parts.sizes)
-    module: nn.Module = parts.objective.model
+    model, sizes = settings["model"], dict(sizes)
     if sizes.get("decoders") and not settings["export_decoders"]:
         sizes["decoders"] = False
         encoders = build_module(model["architecture"], model["front_end"], sizes)
         names, weights = encoders.state_dict(), module.state_dict()
         load_into(encoders, {name: weights[name] for name in names}, "training")
         module = encoders
-    config = _identity(settings)
-    # A card tells no paths.
-    config["data"] = {key: value for key, value in config["data"].items() if key not in _DATA_PATHS}
-    config["model"] = {key: value for key, value in config["model"].items() if key != "start"}
     card = describe_model(
         settings["name"],
         settings["description"],
@@ -271,24 +243,20 @@ def _export(
         front_end=model["front_end"],
         sizes=sizes,
         default_layer=model.get("default_layer"),
-        **parts.data.names(),
+        **data.names(),
         licence=settings["licence"],
         training={
-            "data": parts.data.summary(),
-            **({"start": parts.start} if parts.start else {}),
-            "config": config,
-            "metrics": metrics,
-            "epochs": epochs,
+            "data": data.summary(),
+            **({"start": start} if start else {}),
+            "config": _told(settings),
+            "metrics": outcome.metrics,
+            "epochs": outcome.epochs,
             "weights": f"{settings['export']} epoch",
             "seed": settings["seed"],
-            "versions": {
-                "coala_latent": coala_latent.__version__,
-                "torch": torch.__version__,
-                "lightning": lightning.__version__,
-            },
+            "versions": versions(),
         },
     )
-    save_model(module, card, run.folder)
+    save_model(module, card, folder)
 
 
 def main() -> int:
@@ -302,7 +270,7 @@ def main() -> int:
     def task(config: DictConfig) -> None:
         nonlocal reached
         reached = True
-        _hush_lightning()
+        hush_lightning()
         _report(_ending(lambda: train(config)))
 
     try:
@@ -320,14 +288,6 @@ def main() -> int:
         # Hydra ends with 1 when it cannot compose the configuration, and has said why.
         return 2 if stop.code == 1 and not reached else int(stop.code or 0)
     return 0
-
-
-def _hush_lightning() -> None:
-    """Leave out what is not about the run: hardware, tips, its own deprecations."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*treespec.*", module="lightning.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def _ending(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class Page:
         width, height = struct.unpack(">II", png[16:24])
         source = base64.b64encode(png).decode("ascii")
         self._body.append(
-            f'<figure class="picture"><img width="{width}" height="{height}" loading="lazy" '
+            f'<figure class="picture"><img width="{width}" height="{height}" '
             f'alt="{_text(alt or caption)}" src="data:image/png;base64,{source}">'
             f"<figcaption>{_text(caption)}</figcaption></figure>"
         )

@@ -194,7 +194,6 @@ def test_a_wrong_key_ends_the_process_with_a_message_and_status_2(
         (["experiment=coala_esc10", "data.root=missing"], "missing: no such folder"),
         ([*TINY, "objective.optimizer.lr=fast"], "optimizer"),
         ([*TINY, "patches.batch_size=1000"], "batch_size"),
-        ([*TINY, "trainer.max_steps=10"], "objective.scheduler.pct_start"),
         ([*TINY, "trainer.max_epochs=1", "trainer.accelerator=abacus"], "abacus"),
     ],
 )

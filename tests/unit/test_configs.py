@@ -6,17 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from coala_latent.data.factor_sources import RecordingSource
+from coala_latent.data.latent_instances import FinishedLatents
+from coala_latent.data.latents import LabelledLatents
 from coala_latent.data.module import TrainingData
 from coala_latent.errors import ConfigError
 from coala_latent.registry import build_front_end, build_module
+from coala_latent.tasks.disentangler import factor_spec, make_flow
 from coala_latent.tasks.runs import RunFolder
 from coala_latent.tasks.train import config_folder, quote_path, train
+from coala_latent.tasks.train_disentangler import LatentSettings
 from coala_latent.training.objective import Objective
 
 FILES = sorted(path.relative_to(config_folder()) for path in config_folder().glob("*/*.yaml"))
@@ -38,6 +44,22 @@ NEEDS_ROOT = (
     *("data=folder", "data=teacher", "experiment=coala_esc10", "experiment=soundnet_distill"),
     *("experiment=soundnet_finetune", "experiment=soundnet_scratch"),
 )
+# Files of disentanglers, which hear no sounds themselves, and what goes with them.
+DISENTANGLING = {
+    "data=builtin_crossed": [],
+    "data=builtin_recordings": [],
+    "data=latents": ["data.root=somewhere"],
+    "data=recordings": ["data.root=somewhere", "data.levels=[material,action]"],
+    "experiment=disentangle_materials_actions": [],
+    "latents=default": [],
+    "model=factor_flow": [],
+    "objective=disentangling": [],
+    "objective=disentangling_mixture": [],
+    "objective=disentangling_original": [],
+    "patches=pairs": [],
+}
+# Settings of a flow's blocks.
+BLOCKS = ("block", "dims")
 # Which groups belong together.
 TAUGHT = ["data=synthetic_teacher", "patches=teacher", "model=soundnet5", "objective=distillation"]
 LABELLED = ["patches=waveforms", "model=soundnet5_classifier", "objective=classification"]
@@ -75,6 +97,7 @@ def test_there_are_files_in_every_group() -> None:
         "callbacks",
         "data",
         "experiment",
+        "latents",
         "logger",
         "model",
         "objective",
@@ -89,7 +112,7 @@ def small(*overrides: str) -> str:
     return SMALL_SOUNDNET[sizes.depth] if "depth" in sizes else SMALL
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", [each for each in CHOICES if each not in DISENTANGLING])
 def test_every_file_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
     group = choice.partition("=")[0]
     extra = [other for other in WITH.get(choice, []) if not other.startswith(f"{group}=")]
@@ -112,6 +135,35 @@ def test_every_file_composes_and_instantiates(choice: str, tmp_path: Path) -> No
     assert all(isinstance(entry, lightning.Callback) for entry in callbacks)
     assert all(hasattr(entry, "log_metrics") for entry in loggers)
     assert isinstance(trainer, lightning.Trainer)
+
+
+@pytest.mark.parametrize("choice", DISENTANGLING)
+def test_every_file_of_disentanglers_composes_and_instantiates(choice: str) -> None:
+    assert choice in CHOICES
+    made = config("experiment=disentangle_materials_actions", choice, *DISENTANGLING[choice])
+    settings = OmegaConf.to_container(made, resolve=True, throw_on_missing=True)
+    assert isinstance(settings, dict)
+    assert isinstance(instantiate(made.data), RecordingSource | FinishedLatents)
+    assert LatentSettings(**settings["latents"]).components == 64
+    latents = LabelledLatents(
+        values=np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32),
+        labels=np.stack([np.arange(12) % 6, np.arange(12) % 4], axis=1),
+        factors=("material", "action"),
+        classes=(tuple("abcdef"), tuple("ghij")),
+        recording=np.arange(12),
+        take=np.arange(12),
+        start=np.zeros(12),
+        end=np.ones(12),
+    )
+    data = instantiate(made.patches, _partial_=True)(train=latents, validation=latents)
+    assert isinstance(data, TrainingData)
+    data.setup()
+    sizes = {key: value for key, value in settings["model"].items() if key not in BLOCKS}
+    spec = factor_spec(5, latents.factors, *(settings["model"][key] for key in BLOCKS))
+    flow = make_flow(data, spec, sizes, 0)
+    objective = instantiate(made.objective, model=flow)
+    assert isinstance(objective, Objective)
+    assert objective.pair_loss(data.train_pairs[0, 0]).isfinite()
 
 
 def test_a_missing_root_is_told_with_its_key(tmp_path: Path) -> None:
