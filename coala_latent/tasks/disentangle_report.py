@@ -160,7 +160,7 @@ def _losses(folder: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     parts = []
     for part in ("train", "validation"):
         rows = [
-            [float(line["epoch"]), float(line[f"{part}/total"]), float(line[f"{part}/error"] or 0)]
+            [float(line[name] or 0) for name in ("epoch", f"{part}/total", f"{part}/error")]
             for line in lines
             if line.get(f"{part}/total")
         ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 from coala_latent.data.latent_pairs import LatentPairs
@@ -240,7 +241,13 @@ def fit_disentangler(
             gradient_clip_val=chosen.clip,
             deterministic=True,
             log_every_n_steps=1,
-            **trainer_parts(run, objective, chosen.seed, progress=not quiet),
+            **trainer_parts(
+                run,
+                objective,
+                chosen.seed,
+                loggers=[CSVLogger(str(run.logs), name="csv", version="")],
+                progress=not quiet,
+            ),
         )
         outcome = fit_and_score(trainer, objective, data, checkpoint, run.checkpoints / "best.ckpt")
         run.finish()

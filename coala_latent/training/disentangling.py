@@ -48,6 +48,7 @@ class Disentangling(Objective):
       learns by heart where rows are few, long before the factors are apart.
     - ``validation/likeness``, which chooses the best weights: how well the factors' blocks tell
       alike from unlike pairs, see `likeness_loss`.
+    - ``validation/error`` (and ``train/error``): the loss's standard error over batches.
     - ``validation/eta2_FACTOR_in_BLOCK``: the share of every block's variance that every factor's
       classes explain, over all rows. Near 1 in the own block and near 0 elsewhere is wanted.
 
@@ -81,6 +82,7 @@ class Disentangling(Objective):
         self.noise = noise
         self.loss = loss(model.spec)
         self._rows: list[tuple[Tensor, Tensor]] = []
+        self._losses: dict[str, list[Tensor]] = {"train": [], "validation": []}
 
     def transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks ``(n, dim)`` and log-determinants ``(n,)``, in float32 whatever the precision."""
@@ -114,7 +116,19 @@ class Disentangling(Objective):
             batch_size=len(batch.a),
             sync_dist=True,
         )
+        self._losses["train"].append(loss.detach())
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the standard error of the loss."""
+        self._log_error("train")
+
+    def _log_error(self, part: str) -> None:
+        """Of the mean over batches, and forget them."""
+        losses = torch.stack(self._losses[part])
+        self._losses[part].clear()
+        if len(losses) > 1:
+            self.log(f"{part}/error", losses.std() / math.sqrt(len(losses)), sync_dist=True)
 
     def validation_step(
         self, batch: PairBatch | LatentBatch, index: int, dataloader_idx: int = _PAIRS
@@ -123,6 +137,7 @@ class Disentangling(Objective):
         if isinstance(batch, PairBatch):
             loss, a, b = self._loss_and_blocks(batch)
             told = likeness_loss(a, b, batch.alike, self.model.spec)
+            self._losses["validation"].append(loss)
             for name, value in (("total", loss), ("likeness", told)):
                 self.log(
                     f"validation/{name}",
@@ -138,6 +153,8 @@ class Disentangling(Objective):
 
     def on_validation_epoch_end(self) -> None:
         """Log how much of each block each factor explains."""
+        if self._losses["validation"]:
+            self._log_error("validation")
         if not self._rows:
             return
         z, labels = (torch.cat(part) for part in zip(*self._rows, strict=True))
