@@ -19,7 +19,7 @@ from coala_latent.data.factor_tables import FactorTable
 from coala_latent.data.latent_instances import FinishedLatents
 from coala_latent.data.latent_splits import split_latents
 from coala_latent.data.latents import LabelledLatents, read_latents, write_latents
-from coala_latent.embed.embedder import Embedder, load_model
+from coala_latent.embed.embedder import Embedder
 from coala_latent.errors import ConfigError
 from coala_latent.registry import Card
 from coala_latent.store import Store
@@ -33,7 +33,12 @@ from coala_latent.tasks.disentangler import (
     save_disentangler,
 )
 from coala_latent.tasks.fitting import instantiated, versions
-from coala_latent.tasks.latent_rows import RowChoice, latent_layer, latent_model
+from coala_latent.tasks.latent_rows import (
+    RowChoice,
+    flat_embedder,
+    latent_layer,
+    latent_model,
+)
 from coala_latent.tasks.latents import extract_latents, project_layers
 from coala_latent.tasks.stages import Folders, Stage
 from coala_latent.tasks.stored_latents import fit_layer_projection, project_layer, stored_labels
@@ -156,7 +161,7 @@ class Disentangling:
     def _embedder(self, *layers: str) -> Embedder:
         wanted = list(layers) or self.settings["layers"]["names"] or self._maps()
         name = self.settings["latents"]["model"] or self.card.name
-        return load_model(name, wanted, pooling="flatten", device="auto")
+        return flat_embedder(name, wanted, "auto")
 
     def _maps(self) -> list[str]:
         """All layers but what is the network's answer."""

@@ -298,8 +298,21 @@ def held_out_effects(
         outputs={name: [index] for name, index in outputs.items()},
         seed=seed,
     ).to_dict()
+    found["pairs"]["changes"] = _named(found["pairs"]["changes"], latents)
     found["triplets"] = _triplets(editor, x, labels, groups, slices, settings["pairs"], seed)
     write_json(folder / "transfer.json", found)
+
+
+def _named(changes: Mapping[str, Any], latents: LabelledLatents) -> dict[str, Any]:
+    """Changes of outputs by the name of the donor's class instead of its number."""
+    names = dict(zip(latents.factors, latents.classes, strict=True))
+    return {
+        factor: {
+            output: {names[factor][int(number)]: each for number, each in classes.items()}
+            for output, classes in outputs.items()
+        }
+        for factor, outputs in changes.items()
+    }
 
 
 def _triplets(

@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from coala_latent.audio.frontends import FrontEnd
 from coala_latent.audio.io import AudioReader
 from coala_latent.data.factor_sounds import Level, level_gain
-from coala_latent.embed.embedder import Embedder, load_model
+from coala_latent.embed.embedder import Embedder
 from coala_latent.errors import AudioTooShortError, ConfigError, ModelNotFoundError
-from coala_latent.registry import Card, model_card
+from coala_latent.registry import Card, build_model, model_card
 from coala_latent.store import StoreIdentity
 from coala_latent.types import Embedding
 
 __all__ = [
     "RowChoice",
+    "flat_embedder",
     "latent_layer",
     "latent_model",
     "layer_embedder",
@@ -151,12 +153,26 @@ def layer_embedder(model: Embedder | str | Path, layers: Sequence[str] | None) -
         ConfigError: An embedder has other layers than those named.
     """
     if not isinstance(model, Embedder):
-        return load_model(model, layers, pooling="flatten")
+        return flat_embedder(model, layers)
     if layers is not None and tuple(layers) != model.layers:
         raise ConfigError(
             f"layers {', '.join(layers)}, but the embedder has {model.layer} (make it with these)"
         )
     return model
+
+
+def flat_embedder(
+    model: str | Path, layers: str | Sequence[str] | None, device: str = "cpu"
+) -> Embedder:
+    """An embedder whose rows are whole maps of a patch, or single time steps along a waveform.
+
+    Raises:
+        ConfigError: The model has no such layer.
+        ModelNotFoundError: There is no such model.
+    """
+    module, card = build_model(model)
+    pooling = "flatten" if isinstance(module.front_end, FrontEnd) else "mean"
+    return Embedder(module, card, layer=layers, pooling=pooling, device=device)
 
 
 def latent_model(name: str | None) -> Card:

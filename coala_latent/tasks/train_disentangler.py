@@ -15,7 +15,6 @@ from coala_latent.data.latent_instances import FinishedLatents
 from coala_latent.data.latent_pairs import LatentPairs
 from coala_latent.data.latent_splits import SplitKind, split_latents
 from coala_latent.data.latents import LabelledLatents, from_store
-from coala_latent.embed.embedder import load_model
 from coala_latent.errors import ConfigError, DataError
 from coala_latent.models.latent_scaling import LatentProjection
 from coala_latent.tasks.disentangler import (
@@ -26,7 +25,12 @@ from coala_latent.tasks.disentangler import (
     save_disentangler,
 )
 from coala_latent.tasks.fitting import Outcome, TrainingParts, instantiated
-from coala_latent.tasks.latent_rows import RowChoice, latent_layer, latent_model
+from coala_latent.tasks.latent_rows import (
+    RowChoice,
+    flat_embedder,
+    latent_layer,
+    latent_model,
+)
 from coala_latent.tasks.latents import extract_latents
 from coala_latent.tasks.stored_latents import apply_projection, make_projection
 from coala_latent.training.disentangling import Disentangling
@@ -145,7 +149,7 @@ def recorded_latents(
     """
     card = latent_model(settings.model)
     layer = latent_layer(card, settings.layer)
-    embedder = load_model(settings.model or card.name, layer, pooling="flatten")
+    embedder = flat_embedder(settings.model or card.name, layer)
     choice = RowChoice(settings.average, settings.offset, rows=settings.rows)
     stores = extract_latents(
         table, embedder, folder, choice=choice, level=settings.level, quiet=quiet
