@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from torch import nn
@@ -100,31 +101,13 @@ def build_coala(
     tags: int,
     hidden: int = 512,
     decoders: bool = True,
+    audio_encoder: Callable[[int], AudioEncoder | AudioEncoderRes] = AudioEncoder,
 ) -> Coala:
     """COALA's two autoencoders (`decoders=True`) or encoders alone."""
     embedding = 9 * channels
     return Coala(
         front_end,
-        AudioEncoder(channels),
-        TagEncoder(tags, embedding, hidden),
-        AudioDecoder(channels) if decoders else None,
-        TagDecoder(tags, embedding, hidden) if decoders else None,
-    )
-
-
-def build_coala_resnet(
-    front_end: CoalaFrontEnd,
-    *,
-    channels: int = 128,
-    tags: int,
-    hidden: int = 512,
-    decoders: bool = True,
-) -> Coala:
-    """COALA with the residual audio encoder."""
-    embedding = 9 * channels
-    return Coala(
-        front_end,
-        AudioEncoderRes(channels),
+        audio_encoder(channels),
         TagEncoder(tags, embedding, hidden),
         AudioDecoder(channels) if decoders else None,
         TagDecoder(tags, embedding, hidden) if decoders else None,
@@ -271,7 +254,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "coala_attention": replace(_FOLLOW_UP, build=build_coala_attention),
     "coala_cnn": replace(_COALA, build=build_coala_cnn),
     "coala_mean_tags": replace(_FOLLOW_UP, build=build_coala_mean_tags),
-    "coala_resnet": replace(_COALA, build=build_coala_resnet),
+    "coala_resnet": replace(_COALA, build=partial(build_coala, audio_encoder=AudioEncoderRes)),
     "yamnet": Architecture(
         build=build_yamnet,
         hears="patches",
