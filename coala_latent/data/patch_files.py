@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -27,8 +24,9 @@ import coala_latent
 from coala_latent.audio.coala_scaler import OFFSET, SCALE
 from coala_latent.audio.frontends import CoalaFrontEnd
 from coala_latent.data.epochs import IntArray
+from coala_latent.data.whole_files import WholeFile, write_text
 from coala_latent.errors import DataError
-from coala_latent.store.schema import encode_text, printable_text
+from coala_latent.store.schema import printable_text
 from coala_latent.types import FloatArray
 
 __all__ = [
@@ -107,7 +105,7 @@ class PatchRows(NamedTuple):
     groups: Sequence[str]
 
 
-class PatchWriter:
+class PatchWriter(WholeFile):
     """Writes a file block by block; it gets its name when it is complete.
 
     As a context manager it closes at the end; after an exception, or without a single patch, no
@@ -125,30 +123,22 @@ class PatchWriter:
     """
 
     def __init__(self, path: str | Path, header: PatchHeader) -> None:
-        self.path = Path(path)
         self.header = header
         self.bands, self.frames = int(header.analysis["bands"]), int(header.analysis["patch"])
         self._scale = np.asarray(header.scale, dtype=np.float32)
         self._offset = np.asarray(header.offset, dtype=np.float32)
         if self._scale.shape != (self.frames,) or self._offset.shape != (self.frames,):
             raise DataError(
-                f"{self.path}: scale and offset are {self._scale.shape} and {self._offset.shape}; "
+                f"{path}: scale and offset are {self._scale.shape} and {self._offset.shape}; "
                 f"give one of each for the {self.frames} frames of a patch"
             )
         if not header.vocabulary or len(set(header.vocabulary)) < len(header.vocabulary):
-            raise DataError(f"{self.path}: the vocabulary is empty or has a tag twice")
+            raise DataError(f"{path}: the vocabulary is empty or has a tag twice")
         self.sha256 = ""
         self._digest = hashlib.sha256()
         self._sources: list[str] = []
         self._groups: list[str] = []
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._file = h5py.File(self._temporary, "w")
-        try:
-            self._lay_out()
-        except BaseException:
-            self._abandon()
-            raise
+        super().__init__(path)
 
     def _lay_out(self) -> None:
         header = self.header
@@ -161,7 +151,7 @@ class PatchWriter:
             offset=self._offset,
             details=printable_text(json.dumps(dict(header.details), ensure_ascii=False)),
         )
-        _write_text(self._file, "vocabulary", header.vocabulary)
+        write_text(self._file, "vocabulary", header.vocabulary)
         group, tags = self._file.create_group(GROUP), len(header.vocabulary)
         patch = (self.bands, self.frames)
         # A patch to a chunk, because training reads them in any order.
@@ -227,46 +217,10 @@ class PatchWriter:
         if any(not 0 <= tag < len(self.header.vocabulary) for tags in rows.tags for tag in tags):
             raise DataError(f"{self.path}: a tag's number is outside the vocabulary")
 
-    def __enter__(self) -> PatchWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._abandon()
-
-    def close(self) -> None:
-        """Write the tables and give the file its name.
-
-        Raises:
-            DataError: No patch was added.
-        """
+    def _complete(self) -> None:
         if not self._sources:
-            self._abandon()
             raise DataError(f"{self.path}: not written, because it has no patches")
-        _write_text(self._file[GROUP], "source", self._sources)
-        _write_text(self._file[GROUP], "group", self._groups)
+        write_text(self._file[GROUP], "source", self._sources)
+        write_text(self._file[GROUP], "group", self._groups)
         self.sha256 = self._digest.hexdigest()
         self._file.attrs["sha256"] = self.sha256
-        self._file.close()
-        try:
-            with self._temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def _abandon(self) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-
-def _write_text(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
-    data = np.array([encode_text(text, name) for text in texts], dtype=object)
-    group.create_dataset(name, data=data, dtype=h5py.string_dtype())

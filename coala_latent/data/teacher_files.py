@@ -8,11 +8,9 @@ from it.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NamedTuple, get_args
 
 import h5py
@@ -21,8 +19,9 @@ import numpy.typing as npt
 
 import coala_latent
 from coala_latent.audio.io import check_finite
+from coala_latent.data.whole_files import WholeFile, write_text
 from coala_latent.errors import ConfigError, DataError
-from coala_latent.store.schema import encode_text, printable_text
+from coala_latent.store.schema import printable_text
 from coala_latent.types import FloatArray
 
 __all__ = [
@@ -115,7 +114,7 @@ def check_teaching(
     return probabilities, times
 
 
-class DistillationWriter:
+class DistillationWriter(WholeFile):
     """Writes a file clip by clip; it gets its name when it is complete.
 
     As a context manager it closes at the end; after an exception, or without a single clip, no
@@ -151,7 +150,6 @@ class DistillationWriter:
             raise ConfigError("classes: name one teacher at least, and two classes of each")
         if sample_rate < 1:
             raise ConfigError(f"sample_rate={sample_rate}: use a rate in Hz, such as 22050")
-        self.path = Path(path)
         self.sample_rate = sample_rate
         self.classes = {
             head: tuple(printable_text(name) for name in names) for head, names in classes.items()
@@ -160,30 +158,26 @@ class DistillationWriter:
         self._groups: list[str] = []
         self._samples: list[int] = []
         self._frames: dict[str, list[int]] = {head: [] for head in classes}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        self._file = h5py.File(self._temporary, "w")
-        try:
-            self._lay_out(audio, probabilities)
-        except BaseException:
-            self._abandon()
-            raise
+        self._audio, self._probabilities = audio, probabilities
+        super().__init__(path)
 
-    def _lay_out(self, audio: AudioType, probabilities: ProbabilityType) -> None:
+    def _lay_out(self) -> None:
         self._file.attrs.update(
             format=FORMAT,
             format_version=FORMAT_VERSION,
             package_version=coala_latent.__version__,
             sample_rate=self.sample_rate,
         )
-        self._file.create_dataset("audio", (0,), audio, chunks=(_AUDIO_CHUNK,), maxshape=(None,))
+        self._file.create_dataset(
+            "audio", (0,), self._audio, chunks=(_AUDIO_CHUNK,), maxshape=(None,)
+        )
         for head, names in self.classes.items():
             teacher = self._file.create_group(f"teachers/{head}")
-            _write_text(teacher, "classes", names)
+            write_text(teacher, "classes", names)
             teacher.create_dataset(
                 "probabilities",
                 (0, len(names)),
-                probabilities,
+                self._probabilities,
                 chunks=(_FRAME_CHUNK, len(names)),
                 maxshape=(None, len(names)),
             )
@@ -252,46 +246,15 @@ class DistillationWriter:
         self._groups.append(printable_text(group or name))
         self._samples.append(len(wave))
 
-    def __enter__(self) -> DistillationWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._abandon()
-
-    def close(self) -> None:
-        """Write the tables and give the file its name.
-
-        Raises:
-            DataError: No clip was added.
-        """
+    def _complete(self) -> None:
         if not self._names:
-            self._abandon()
             raise DataError(f"{self.path}: not written, because it has no clips")
         clips = self._file.create_group("clips")
-        _write_text(clips, "name", self._names)
-        _write_text(clips, "group", self._groups)
+        write_text(clips, "name", self._names)
+        write_text(clips, "group", self._groups)
         _write_spans(clips, "samples", "first_sample", self._samples)
         for head, frames in self._frames.items():
             _write_spans(self._file[f"teachers/{head}"], "frames", "first_frame", frames)
-        self._file.close()
-        try:
-            with self._temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def _abandon(self) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
 
 
 def _stored(wave: FloatArray, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -305,11 +268,6 @@ def _append(dataset: h5py.Dataset, rows: npt.NDArray[Any]) -> None:
     before = len(dataset)
     dataset.resize(before + len(rows), axis=0)
     dataset[before:] = rows
-
-
-def _write_text(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
-    data = np.array([encode_text(text, name) for text in texts], dtype=object)
-    group.create_dataset(name, data=data, dtype=h5py.string_dtype())
 
 
 def _write_spans(group: h5py.Group, count: str, first: str, counts: Sequence[int]) -> None:
