@@ -39,6 +39,7 @@ STAGES = (
 @click.option(
     "--levels", help="What the folders are, from the outermost on: material,action (or take)."
 )
+@click.option("--reverb", is_flag=True, help="Add a copy of each recording in another room.")
 @click.option(
     "--latents",
     type=click.Path(path_type=Path),
@@ -112,6 +113,10 @@ def _overrides(given: dict[str, Any]) -> list[str]:
             made.append(f"data.take={quote_value(given['take'])}")
     if latents:
         made += ["data=latents", f"data.root={quote_value(str(latents))}"]
+    if given["reverb"]:
+        if latents:
+            raise click.UsageError("--reverb: finished latents have no sound to copy")
+        made.append("data.reverb=true")
     for name in ("model", "layer"):
         if given[name]:
             made.append(f"latents.{name}={quote_value(given[name])}")

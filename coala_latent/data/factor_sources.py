@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from coala_latent.data.factor_sounds import write_continuous
+from coala_latent.data.factor_sounds import write_continuous, write_reverb_copies
 from coala_latent.data.factor_tables import (
     FactorTable,
     factors_from_folders,
@@ -22,15 +22,40 @@ __all__ = ["BuiltinRecordings", "LabelledRecordings", "RecordingSource"]
 
 
 class RecordingSource(ABC):
-    """Where recordings with classes come from."""
+    """Where recordings with classes come from.
 
-    @abstractmethod
+    Args:
+        reverb: Add a copy of each in another room, see `write_reverb_copies`.
+        seed: Of the rooms.
+    """
+
+    def __init__(self, reverb: bool, seed: int) -> None:
+        self.reverb = reverb
+        self.seed = seed
+
     def table(self, folder: Path) -> FactorTable:
-        """The recordings; `folder` is for those that have to be made."""
+        """The recordings.
+
+        Args:
+            folder: For those that have to be made.
+
+        Raises:
+            ConfigError: The settings do not make sense.
+            DataError: No recording has classes.
+            AudioError: There are none, or one that is copied cannot be read.
+        """
+        found = self._recordings(folder)
+        if not self.reverb:
+            return found
+        return write_reverb_copies(found, folder / "reverb", seed=self.seed)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the recordings are, as JSON-able values without paths."""
+
+    @abstractmethod
+    def _recordings(self, folder: Path) -> FactorTable:
+        """Those without copies."""
 
 
 class BuiltinRecordings(RecordingSource):
@@ -41,7 +66,8 @@ class BuiltinRecordings(RecordingSource):
         actions: Likewise.
         takes: Recordings of each material and action.
         seconds: Of each recording.
-        seed: Of the generator.
+        seed: Of the generator, and of the rooms of copies.
+        reverb: See `RecordingSource`.
     """
 
     def __init__(
@@ -51,19 +77,15 @@ class BuiltinRecordings(RecordingSource):
         takes: int = 4,
         seconds: float = 30.0,
         seed: int = 0,
+        reverb: bool = False,
     ) -> None:
+        super().__init__(reverb, seed)
         self.materials = tuple(MATERIALS if materials is None else materials)
         self.actions = tuple(ACTIONS if actions is None else actions)
         self.takes = takes
         self.seconds = seconds
-        self.seed = seed
 
-    def table(self, folder: Path) -> FactorTable:
-        """Write the recordings.
-
-        Raises:
-            ConfigError: No such material or action, or a number is out of range.
-        """
+    def _recordings(self, folder: Path) -> FactorTable:
         return write_continuous(
             folder,
             self.materials,
@@ -90,6 +112,8 @@ class LabelledRecordings(RecordingSource):
         take: Its column of takes.
         levels: See `factors_from_folders`.
         keep: Classes to keep by factor; None for all.
+        reverb: See `RecordingSource`, like the next.
+        seed: Of the rooms.
 
     Raises:
         ConfigError: Not exactly one of `pattern`, `table` and `levels` is given.
@@ -105,7 +129,10 @@ class LabelledRecordings(RecordingSource):
         take: str | None = None,
         levels: Sequence[str] | None = None,
         keep: Mapping[str, Sequence[str]] | None = None,
+        reverb: bool = False,
+        seed: int = 0,
     ) -> None:
+        super().__init__(reverb, seed)
         given = {"pattern": pattern, "table": table, "levels": levels}
         if sum(value is not None for value in given.values()) != 1:
             raise ConfigError(
@@ -120,14 +147,7 @@ class LabelledRecordings(RecordingSource):
         self.levels = levels
         self.keep = keep
 
-    def table(self, folder: Path) -> FactorTable:
-        """Find the recordings.
-
-        Raises:
-            ConfigError: The description of the classes does not make sense.
-            DataError: No recording has classes.
-            AudioNotFoundError: The folder does not exist.
-        """
+    def _recordings(self, folder: Path) -> FactorTable:
         if self.pattern is not None:
             found = factors_from_names(self.root, self.pattern, self.meanings)
         elif self.table_name is not None:
@@ -139,6 +159,10 @@ class LabelledRecordings(RecordingSource):
         return found.subset(self.keep) if self.keep else found
 
     def describe(self) -> dict[str, Any]:
-        """Which classes are kept."""
-        kept = {factor: list(classes) for factor, classes in (self.keep or {}).items()}
-        return {"name": "recordings", **({"keep": kept} if kept else {})}
+        """Which classes are kept, and what was added."""
+        told: dict[str, Any] = {"name": "recordings"}
+        if self.keep:
+            told["keep"] = {factor: list(classes) for factor, classes in self.keep.items()}
+        if self.reverb:
+            told["reverb"] = {"seed": self.seed}
+        return told

@@ -106,12 +106,28 @@ def test_finished_latents_need_no_sounds(tmp_path: Path) -> None:
     assert results["transfer"] is None
 
 
+def test_copies_in_other_rooms_are_recordings_of_the_same_take(
+    sounds: Path, tmp_path: Path
+) -> None:
+    given = [
+        *("--recordings", sounds, "--table", "tags.csv", "--factor", "material"),
+        *("--factor", "action", "--take", "take", "--reverb", "--stage", "recordings"),
+    ]
+    ran(run(*given, "--output", tmp_path, "--model", "yamnet-test", "--json", *QUICK))
+    table = json.loads((tmp_path / "recordings" / "table.json").read_text("utf-8"))
+    dry, wet = np.split(np.array(table["takes"]), 2)
+    np.testing.assert_array_equal(dry, wet)
+    assert len(dry) == 12
+    assert sorted(path.suffix for path in (tmp_path / "recordings").rglob("*.wav")) == [".wav"] * 12
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         (["--recordings", "here"], "--names, --table and --levels"),
         (["--names", "x"], "--names, --table and --levels"),
         (["--recordings", "a", "--levels", "b", "--latents", "c"], "not both"),
+        (["--latents", "c", "--reverb"], "--reverb"),
         (["flow.epoch=3"], "epoch"),
         (["--model", "yamnt"], "yamnt"),
         (["--latents", "nowhere"], "nowhere"),
