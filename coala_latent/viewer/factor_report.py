@@ -11,6 +11,7 @@ __all__ = ["factor_page"]
 
 _Results = Mapping[str, Any]
 _Figures = Mapping[str, bytes]
+_TELLING = frozenset({"own_class - other_class", "residual - swap"})
 
 
 def factor_page(results: _Results, figures: _Figures) -> Page:
@@ -291,6 +292,20 @@ def _effects(page: Page, report: _Results, figures: _Figures) -> None:
 
 
 def _tests(page: Page, report: _Results) -> None:
+    if any(name in _TELLING for tests in report["tests"].values() for name in tests):
+        page.text(
+            "Any value of a donor brings a receptor somewhat nearer to it. Two contrasts tell "
+            "more: the block of another row of the donor's class against one of the receptor's "
+            "own, and a random step of the same length in the residual."
+        )
+        _contrasts(page, report, _TELLING, "What the class explains, and what its direction does.")
+        with page.details("All contrasts"):
+            _contrasts(page, report, None, "Before and after, controls, and the two from above.")
+    else:
+        _contrasts(page, report, None, "Corrected for all contrasts together.")
+
+
+def _contrasts(page: Page, report: _Results, chosen: frozenset[str] | None, caption: str) -> None:
     page.table(
         [
             *("condition", "contrast", "difference", "95 % interval"),
@@ -305,9 +320,10 @@ def _tests(page: Page, report: _Results) -> None:
             ]
             for condition, tests in report["tests"].items()
             for contrast, test in tests.items()
+            if chosen is None or contrast in chosen
         ],
-        "Differences of distances; positive where the second is nearer to the donor. One value a "
-        "group of recordings",
+        f"{caption} Differences of distances; positive where the second is nearer to the donor. "
+        "One value a group of recordings",
     )
 
 

@@ -58,6 +58,17 @@ def test_package_comes_from_the_wheel(installed, tmp_path, project):
     assert str(project) not in done.stdout
 
 
+def test_pages_have_their_scripts_and_styles(installed, tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "import coala_latent.viewer\n"
+        "print(*sorted(p.name for p in Path(coala_latent.viewer.__file__).parent.glob('assets/*')))"
+    )
+    done = run(installed, "python", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"page.css", "page.js"} <= set(done.stdout.split())
+
+
 def test_shipped_model_encodes_offline(installed, tmp_path, write_sound):
     write_sound("sounds/a b.wav", seconds=3, rate=44100, channels=2)
     done = run(
