@@ -63,11 +63,13 @@ class Page:
     Args:
         title: Of the page.
         subtitle: A line below it.
+        media: Sounds and pictures that lie beside the page may be shown, by relative path.
     """
 
-    def __init__(self, title: str, subtitle: str | None = None) -> None:
+    def __init__(self, title: str, subtitle: str | None = None, *, media: bool = False) -> None:
         self.title = title
         self.subtitle = subtitle
+        self.media = media
         self._body: list[str] = []
         self._contents: list[tuple[str, str]] = []
         self._anchors: set[str] = set()
@@ -211,6 +213,17 @@ class Page:
         self._take(name)
         self._body.append(f'<div id="{name}"></div>')
 
+    def markup(self, name: str) -> None:
+        """Put ``assets/NAME.html`` of the package in: fixed elements that its scripts fill.
+
+        Raises:
+            ConfigError: The package has no such file, or an id in it is taken.
+        """
+        text = _asset(f"{name}.html")
+        for identifier in re.findall(r'\sid="([^"]*)"', text):
+            self._take(identifier)
+        self._body.append(text)
+
     def data(self, name: str, value: Any) -> None:
         """JSON for scripts: ``JSON.parse(document.getElementById(name).textContent)``.
 
@@ -242,6 +255,7 @@ class Page:
         """The page."""
         styles = [_asset("page.css"), *self._styles]
         scripts = [_asset("page.js"), *self._scripts]
+        policy = _policy(styles, scripts, self.media)
         subtitle = f'<p class="subtitle">{_text(self.subtitle)}</p>' if self.subtitle else ""
         links = "".join(
             f'<li><a href="#{anchor}">{_text(title)}</a></li>' for anchor, title in self._contents
@@ -254,7 +268,7 @@ class Page:
         )
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{_policy(styles, scripts)}">\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             '<meta name="color-scheme" content="light dark">\n'
             f"<title>{_text(self.title)}</title>\n"
@@ -300,8 +314,8 @@ class Page:
 
 
 def _asset(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*\.(js|css)", name):
-        raise ConfigError(f"{name!r} is no script or style of the package")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*\.(js|css|html)", name):
+        raise ConfigError(f"{name!r} is no script, style or markup of the package")
     asset = files("coala_latent.viewer").joinpath("assets").joinpath(name)
     if not asset.is_file():
         raise ConfigError(f"the package has no {name} among its viewer's assets")
@@ -309,13 +323,15 @@ def _asset(name: str) -> str:
     return asset.read_text("utf-8").replace("\r\n", "\n")
 
 
-def _policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+def _policy(styles: Sequence[str], scripts: Sequence[str], media: bool) -> str:
     """Nothing but the page's own scripts and styles, by hash, and pictures in the page."""
+    # Browsers disagree whether what lies beside a page on the disk is of its own origin.
+    sources = "'self' file: data: blob:" if media else "data: blob:"
     return (
         f"default-src 'none'; script-src {_hashes(scripts)}; "
         # Scripts of maps and graphs set positions and colours as style attributes.
         f"style-src {_hashes(styles)}; style-src-attr 'unsafe-inline'; "
-        "img-src data: blob:; media-src data: blob:; base-uri 'none'; form-action 'none'"
+        f"img-src {sources}; media-src {sources}; base-uri 'none'; form-action 'none'"
     )
 
 
