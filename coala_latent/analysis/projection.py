@@ -15,18 +15,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import eigh
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 
 from coala_latent.errors import ConfigError, DataError
 
-__all__ = ["METHODS", "Projection", "project"]
+__all__ = ["METHODS", "Projection", "principal_components", "project", "tsne"]
 
 METHODS = ("tsne", "pca")
 
 _FEWEST = 4
 _COMPONENTS = 50  # kept before t-SNE: the rest is noise that costs time
 _NEIGHBORS = 5
+# From so many values on, a tall matrix is decomposed through its columns' covariance.
+_LARGE = 2_000_000
+_BLOCK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +95,9 @@ def project(
     n = len(x)
     used, explained = None, None
     if method == "pca":
-        points, explained = _principal(x, 2)
+        points, explained = principal_components(x, 2)
     else:
-        used = max(1.0, min(float(perplexity), (n - 1) / 3))
-        reduced, _ = _principal(x, _COMPONENTS)
-        points = TSNE(perplexity=used, init="pca", random_state=seed).fit_transform(reduced)
+        points, used = tsne(x, perplexity, seed)
     neighbors = min(_NEIGHBORS, (n - 1) // 2)
     return Projection(
         method=method,
@@ -133,9 +135,63 @@ def _varying(features: npt.ArrayLike, standardise: bool) -> npt.NDArray[np.float
     return x
 
 
-def _principal(x: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.float64], float]:
-    """The first principal components, at least two columns, and their share of the variance."""
-    pca = PCA(min(count, *x.shape), svd_solver="full")
-    found = pca.fit_transform(x)
+def tsne(
+    x: npt.NDArray[np.floating], perplexity: float, seed: int
+) -> tuple[npt.NDArray[np.float32], float]:
+    """t-SNE of Euclidean distances, begun at the first two principal components.
+
+    Args:
+        x: ``(n, dim)``, at least four rows that are not all equal; more than 50 columns are reduced
+            to 50 principal components first.
+        perplexity: At most a third of the other rows is used.
+        seed: Of ties in the optimisation.
+
+    Returns:
+        Points ``(n, 2)``, and the perplexity that was used.
+    """
+    used = max(1.0, min(float(perplexity), (len(x) - 1) / 3))
+    reduced, _ = principal_components(x, _COMPONENTS)
+    found = TSNE(perplexity=used, init="pca", random_state=seed).fit_transform(reduced)
+    return found, used
+
+
+def principal_components(
+    x: npt.NDArray[np.floating], count: int
+) -> tuple[npt.NDArray[np.floating], float]:
+    """The first principal components of rows that are not all equal.
+
+    Args:
+        x: ``(n, dim)``.
+        count: How many; there are no more than rows or columns.
+
+    Returns:
+        ``(n, components)`` with at least two columns, zeros where there is no second one, and the
+        share of the variance that they keep.
+    """
+    if x.size > _LARGE and len(x) > x.shape[1]:
+        found, kept = _by_covariance(x, min(count, x.shape[1]))
+    else:
+        pca = PCA(min(count, *x.shape), svd_solver="full")
+        found = pca.fit_transform(x)
+        kept = float(pca.explained_variance_ratio_.sum())
     missing = max(0, 2 - found.shape[1])
-    return np.pad(found, ((0, 0), (0, missing))), float(pca.explained_variance_ratio_.sum())
+    return np.pad(found, ((0, 0), (0, missing))), kept
+
+
+def _by_covariance(
+    x: npt.NDArray[np.floating], count: int
+) -> tuple[npt.NDArray[np.floating], float]:
+    """As principal_components, block by block: the rows are never copied as a whole."""
+    n, dim = x.shape
+    mean = x.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((dim, dim))
+    for begin in range(0, n, _BLOCK):
+        centred = x[begin : begin + _BLOCK] - mean
+        covariance += centred.T @ centred
+    values, axes = eigh(covariance, subset_by_index=(dim - count, dim - 1))
+    axes = axes[:, ::-1]
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(count)])
+    found = np.empty((n, count), x.dtype)
+    for begin in range(0, n, _BLOCK):
+        found[begin : begin + _BLOCK] = (x[begin : begin + _BLOCK] - mean) @ axes
+    return found, float(values.sum() / np.trace(covariance))
