@@ -27,9 +27,12 @@ demo: install
 	$(RUN) encode.py $(DEMO)/sounds --output $(DEMO)/sounds.h5 --model $(DEMO)/model/coala-demo.safetensors
 	@echo '--- score the embeddings beside MFCC, takes held out'
 	$(BIN)/coala-latent probe $(DEMO)/sounds --model $(DEMO)/model/coala-demo.safetensors --group '^(\d+)-' --runs 1 --output $(DEMO)/scores.json
+	@echo '--- a map of them that can be heard'
+	$(BIN)/coala-latent map $(DEMO)/sounds.h5 --output $(DEMO)/sounds.html --clusters 6
 	@echo 'model      $(DEMO)/model/coala-demo.safetensors'
 	@echo 'sounds     $(DEMO)/sounds'
 	@echo 'embeddings $(DEMO)/sounds.h5'
+	@echo 'map        $(DEMO)/sounds.html'
 	@echo 'scores     $(DEMO)/scores.json'
 
 lint: install

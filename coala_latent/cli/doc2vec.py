@@ -56,8 +56,8 @@ def train_command(
 
 
 @doc2vec_group.command("infer")
-@click.argument("trained", type=_PATH)
 @click.argument("frames", type=_PATH)
+@click.argument("trained", type=_PATH)
 @click.option("--output", required=True, type=_PATH, help="The store (.h5).")
 @click.option(
     "--pairs",

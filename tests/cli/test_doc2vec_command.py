@@ -42,7 +42,7 @@ def test_from_frames_to_vectors_means_and_a_picture(frames: Path, tmp_path: Path
     told = json.loads(result.stdout)
     assert (told["ended"], told["epochs"], told["without_frames"]) == ("epochs", 2, ["empty.wav"])
     assert run("train", frames, output, *QUICK, "--quiet").exit_code == 0
-    assert run("infer", output, frames, "--output", tmp_path / "new, =.h5").exit_code == 0
+    assert run("infer", frames, output, "--output", tmp_path / "new, =.h5").exit_code == 0
     with Store(tmp_path / "new, =.h5") as store:
         assert len(store) == 3
     assert run("frames", frames, output, tmp_path / "words", "--quiet").exit_code == 0
@@ -66,7 +66,7 @@ def test_what_cannot_be_done_is_one_line_and_status_2(frames: Path, tmp_path: Pa
         (("train", tmp_path / "none", tmp_path / "o"), "none"),
         (("train", frames, tmp_path / "o", "dim=no"), "dim"),
         (("train", frames, tmp_path / "o", "doc2vec=huge"), "huge"),
-        (("infer", tmp_path, frames, "--output", tmp_path / "x.h5"), "no document vectors"),
+        (("infer", frames, tmp_path, "--output", tmp_path / "x.h5"), "no document vectors"),
         (("concat", tmp_path / "a.npy", tmp_path / "b.npy", tmp_path / "c.npy"), "a.npy"),
     ):
         result = run(*arguments)
