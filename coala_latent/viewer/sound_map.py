@@ -20,7 +20,7 @@ from coala_latent.types import FloatArray
 from coala_latent.viewer.packing import pack_array, pack_texts, pack_vectors
 from coala_latent.viewer.page import Page
 
-__all__ = ["SoundMap", "sound_map_page"]
+__all__ = ["SoundMap", "check_address", "sound_map_page"]
 
 IndexArray = npt.NDArray[np.integer]
 Value = str | float | None
@@ -128,14 +128,14 @@ class SoundMap:
                 f"{len(self.sounds)} sounds"
             )
         for url in self.sounds:
-            _address(url, "data:")
+            check_address(url, "data:")
         if self.spectrograms is not None:
             if len(self.spectrograms) != len(self.sounds):
                 raise DataError(
                     f"{len(self.spectrograms)} spectrograms for {len(self.sounds)} sounds"
                 )
             for url in self.spectrograms:
-                _address(url, "data:image/")
+                check_address(url, "data:image/")
 
 
 def sound_map_page(points: SoundMap) -> Page:
@@ -226,7 +226,16 @@ def _finite(name: str, values: npt.NDArray[Any], dimensions: int) -> None:
         )
 
 
-def _address(url: str, embedded: str) -> None:
+def check_address(url: str, embedded: str) -> None:
+    """Whether a page may point there: beside itself, or with the data in the address.
+
+    Args:
+        url: The address.
+        embedded: How an address with its data begins, such as ``data:image/``.
+
+    Raises:
+        DataError: It is neither.
+    """
     if url.startswith(embedded):
         return
     # A colon before the first slash would make what stands before it a scheme.
