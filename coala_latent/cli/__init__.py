@@ -11,6 +11,7 @@ import coala_latent
 from coala_latent.cli.build_dataset import build_dataset_command
 from coala_latent.cli.classify import classify_command
 from coala_latent.cli.clusters import clusters_command
+from coala_latent.cli.concepts import concepts_group
 from coala_latent.cli.disentangle import disentangle_command
 from coala_latent.cli.doc2vec import doc2vec_group
 from coala_latent.cli.encode import encode_command
@@ -54,6 +55,7 @@ for _command in (
     spectrify_command,
     doc2vec_group,
     disentangle_command,
+    concepts_group,
     probe_command,
     esc10_command,
     esc50_command,

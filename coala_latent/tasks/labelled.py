@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from coala_latent.tasks.progress import console
 __all__ = [
     "Folds",
     "LabelledSounds",
+    "captured_group",
     "esc_folds",
     "labelled_folder",
     "make_folds",
@@ -72,12 +73,18 @@ def labelled_folder(root: Path, group: str | None = None) -> LabelledSounds:
         groups = [path.relative_to(root).as_posix() for path in paths]
     else:
         groups = [
-            f"{label}/{_captured(group, path)}" for path, label in zip(paths, labels, strict=True)
+            f"{label}/{captured_group(group, path)}"
+            for path, label in zip(paths, labels, strict=True)
         ]
     return LabelledSounds(root, paths, np.array(labels), np.array(groups))
 
 
-def _captured(expression: str, path: Path) -> str:
+def captured_group(expression: str, path: PurePath) -> str:
+    """What the first group of an expression captures in a file's name without suffix.
+
+    Raises:
+        DataError: It is no expression, has no group, or does not match.
+    """
     try:
         pattern = re.compile(expression)
     except re.error as error:

@@ -24,7 +24,7 @@ from coala_latent.errors import (
     StoreMismatchError,
 )
 from coala_latent.registry import build_model
-from coala_latent.store import FileRecord, Store
+from coala_latent.store import FileRecord, Store, StoreIdentity
 from coala_latent.tasks.labelled import printable
 from coala_latent.types import FloatArray
 
@@ -71,7 +71,8 @@ class StoreModel:
     """The model that wrote a store, hearing exactly as it did then.
 
     Args:
-        store: The store.
+        identity: Of the store, or of what was made from one.
+        path: Of it, for messages.
         model: Path of the model, where it is not registered under the name in the store.
         device: ``"cpu"``, ``"cuda"``, ``"auto"`` ...
 
@@ -80,22 +81,24 @@ class StoreModel:
         StoreMismatchError: The model found has other weights or settings than the store.
     """
 
-    def __init__(self, store: Store, model: str | None = None, device: str = "cpu") -> None:
-        self.store = store
-        self.identity = store.identity
+    def __init__(
+        self, identity: StoreIdentity, path: Path, model: str | None = None, device: str = "cpu"
+    ) -> None:
+        self.identity = identity
+        self.path = path
         try:
             self._module, self.card = build_model(model or self.identity.model)
         except ModelNotFoundError as error:
             if model is not None:
                 raise
             raise ModelNotFoundError(
-                f"{store.path}: written by {self.identity.model!r}, which is not registered here "
+                f"{path}: written by {self.identity.model!r}, which is not registered here "
                 "(give its .safetensors file with --model)"
             ) from error
         self._device = device
         if self.card.sha256 != self.identity.weights_sha256:
             raise StoreMismatchError(
-                f"{store.path}: written by {self.identity.model} with weights "
+                f"{path}: written by {self.identity.model} with weights "
                 f"{self.identity.weights_sha256[:12] or 'without hash'}, but those of "
                 f"{self.card.name} here are {self.card.sha256[:12] or 'without hash'} "
                 "(give the right file with --model, or encode again)"
@@ -126,7 +129,7 @@ class StoreModel:
         now = replace(embedder.identity(self.identity.dtype), model=self.identity.model)
         if differences := self.identity.differences(now):
             raise StoreMismatchError(
-                f"{self.store.path}: {self.card.name} cannot hear as it did when the store was "
+                f"{self.path}: {self.card.name} cannot hear as it did when the store was "
                 f"written (stored, now): {'; '.join(differences)} (encode again)"
             )
         return embedder
@@ -142,7 +145,7 @@ class StoreModel:
         size = self.card.layers[_TAG_LAYER]
         if self.identity.layer != _TAG_LAYER or self.identity.dim != size:
             raise StoreMismatchError(
-                f"{self.store.path}: holds layer {self.identity.layer} with "
+                f"{self.path}: holds layer {self.identity.layer} with "
                 f"{self.identity.pooling} pooling; tags can be compared with {_TAG_LAYER} alone "
                 f"(encode again: coala-latent encode ... --model {self.card.name} "
                 f"--layer {_TAG_LAYER})"
@@ -186,7 +189,7 @@ def search(
     if not (tags or sounds):
         raise ConfigError("nothing to look for: give --tags or --sound")
     with Store(path) as store:
-        heard_by = StoreModel(store, model, device)
+        heard_by = StoreModel(store.identity, store.path, model, device)
         queries: list[Query] = []
         # All is embedded before the store is read, so that what is wrong shows at once.
         embedded = (
