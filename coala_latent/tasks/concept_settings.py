@@ -6,13 +6,10 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from coala_latent.errors import ConfigError
-from coala_latent.tasks.train import config_folder
+from coala_latent.tasks.composing import composed
 from coala_latent.training.concept_vectors import ConceptSettings
 
 __all__ = ["ConceptProtocol", "ConceptTrainSettings", "compose_concepts"]
@@ -102,11 +99,7 @@ def compose_concepts(overrides: Collection[str] = ()) -> ConceptTrainSettings:
     Raises:
         ConfigError: An override does not make sense.
     """
-    try:
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            values = OmegaConf.to_container(compose("concepts", list(overrides)), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    values = OmegaConf.to_container(composed("concepts", overrides), resolve=True)
     try:
         return ConceptTrainSettings(**values)  # type: ignore[arg-type]
     except TypeError as error:

@@ -11,16 +11,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from coala_latent.errors import ConfigError
+from coala_latent.tasks.composing import composed
 from coala_latent.tasks.disentangle_stages import Disentangling
 from coala_latent.tasks.fitting import hush_lightning
 from coala_latent.tasks.stages import StageRun, Stages
-from coala_latent.tasks.train import config_folder
 
 __all__ = ["compose_settings", "disentangle"]
 
@@ -31,11 +27,7 @@ def compose_settings(overrides: Collection[str]) -> DictConfig:
     Raises:
         ConfigError: An override does not make sense.
     """
-    try:
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            return compose("disentangle", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    return composed("disentangle", overrides)
 
 
 def disentangle(

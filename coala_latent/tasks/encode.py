@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coala_latent.audio.io import find_audio
 from coala_latent.embed.corpus import FileDone, FileFailed, FileRows, embed_files
@@ -16,56 +15,25 @@ from coala_latent.errors import AudioError, AudioNotFoundError, ConfigError, Dat
 from coala_latent.store import FileRecord, StoreWriter
 from coala_latent.store.schema import printable_text
 from coala_latent.tasks.progress import progress_bar
+from coala_latent.tasks.run_summary import RunSummary
 
 __all__ = ["EncodeSummary", "encode", "list_sounds"]
 
 
 @dataclass
-class EncodeSummary:
-    """What a run did.
+class EncodeSummary(RunSummary):
+    """What a run did, besides what `RunSummary` tells.
 
     Attributes:
-        output: The store.
-        files: Sounds asked for (of this shard).
         encoded: Newly embedded.
-        already_done: Found in the store from an earlier run.
         rows: New rows.
-        seconds_of_sound: Newly embedded.
-        seconds: Time it took.
-        skipped: ``{"path", "kind", "error"}`` of every file that could not be used, those of
-            earlier runs too.
-        changed: Files whose size is no longer what it was when they were embedded.
         other_root: Folder that the store's names were relative to, if not the one given now: equal
             names then count as done, whichever folder they are in.
     """
 
-    output: str
-    files: int = 0
     encoded: int = 0
-    already_done: int = 0
     rows: int = 0
-    seconds_of_sound: float = 0.0
-    seconds: float = 0.0
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
     other_root: str = ""
-
-    @property
-    def times_real_time(self) -> float:
-        """Seconds of sound embedded in a second."""
-        return self.seconds_of_sound / self.seconds if self.seconds else 0.0
-
-    @property
-    def exit_status(self) -> int:
-        """0 where every file is in the store, 1 where some were skipped."""
-        return 1 if self.skipped else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; names that are not Unicode are escaped."""
-        result = asdict(self) | {"times_real_time": round(self.times_real_time, 1)}
-        result["output"] = printable_text(self.output)
-        result["changed"] = [printable_text(name) for name in self.changed]
-        return result
 
 
 def list_sounds(inputs: Sequence[Path]) -> tuple[Path, list[tuple[str, Path]]]:

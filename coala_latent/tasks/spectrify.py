@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from coala_latent.tasks.encode import list_sounds
 from coala_latent.tasks.frame_folder import FrameFolder, file_state
 from coala_latent.tasks.frame_workers import TEMPORARY, FramesDone, make_frames
 from coala_latent.tasks.progress import progress_bar
+from coala_latent.tasks.run_summary import RunSummary
 
 __all__ = ["SpectrifySummary", "spectrify"]
 
@@ -30,49 +30,19 @@ _BLOCK = 1 << 14
 
 
 @dataclass
-class SpectrifySummary:
-    """What a run did.
+class SpectrifySummary(RunSummary):
+    """What a run did, besides what `RunSummary` tells.
+
+    A store keeps the old frames of sounds that have changed, and lists them; in a folder they are
+    done again, and are not listed.
 
     Attributes:
-        output: The folder or store.
-        files: Sounds asked for.
         made: Sounds that frames were computed of.
-        already_done: Found from an earlier run, and unchanged since.
         frames: New ones.
-        seconds_of_sound: Newly computed.
-        seconds: Time it took.
-        skipped: ``{"path", "kind", "error"}`` of every file that could not be used, those of
-            earlier runs too.
-        changed: Sounds whose size is no longer what it was when their frames were stored. A store
-            keeps the old frames; in a folder such sounds are done again, and are not listed.
     """
 
-    output: str
-    files: int = 0
     made: int = 0
-    already_done: int = 0
     frames: int = 0
-    seconds_of_sound: float = 0.0
-    seconds: float = 0.0
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-
-    @property
-    def times_real_time(self) -> float:
-        """Seconds of sound in a second."""
-        return self.seconds_of_sound / self.seconds if self.seconds else 0.0
-
-    @property
-    def exit_status(self) -> int:
-        """0 where every file has its frames, 1 where some were skipped."""
-        return 1 if self.skipped else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; names that are not Unicode are escaped."""
-        result = asdict(self) | {"times_real_time": round(self.times_real_time, 1)}
-        result["output"] = printable_text(self.output)
-        result["changed"] = [printable_text(name) for name in self.changed]
-        return result
 
 
 @dataclass(frozen=True)
