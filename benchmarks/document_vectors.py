@@ -34,6 +34,8 @@ from coala_latent.tasks.recordings import recording_vectors
 from coala_latent.tasks.spectrify import spectrify
 
 COALA = "coala-builtin"  # has heard none of these sounds
+# Four million pairs, at the sizes and rates of the original's default configuration.
+ORIGINAL = ["compat=true", "doc2vec=default", "epochs=2"]
 
 
 def cut(folder, parts, output):
@@ -66,7 +68,7 @@ def features(sounds, work, seeds, settings):
     coala = [embedder.file(sounds / name).mean() for name in files.names]
     found = {"mean log-mel": [means - means.mean(0)], COALA: [np.stack(coala)]}
     for seed in seeds:
-        for name, chosen in {"compat": ["compat=true", "epochs=2"], "default": []}.items():
+        for name, chosen in {"compat": ORIGINAL, "default": []}.items():
             folder = work / f"{name}-{seed}"
             asked = compose_doc2vec([f"seed={seed}", *chosen, *settings])
             train_doc2vec(frames, folder, asked, quiet=True)

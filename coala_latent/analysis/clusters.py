@@ -323,7 +323,8 @@ def _jackknife(table: Indices, measure: Callable[[npt.ArrayLike], Doubles]) -> I
     mean = weights @ values / n
     error = math.sqrt((n - 1) / n * float(weights @ (values - mean) ** 2))
     half = _QUANTILE * error
-    return Interval(value, max(value - half, -1.0), min(value + half, 1.0), n)
+    lowest = -1.0 if measure is rand else 0.0
+    return Interval(value, max(value - half, lowest), min(value + half, 1.0), n)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from coala_latent.cli.clusters import parse_labels
+from coala_latent.cli.clusters import WHOLE_OR_NOT, parse_labels
 from coala_latent.cli.options import json_option
 from coala_latent.errors import ConfigError, DependencyError
 from coala_latent.tasks.progress import console
@@ -22,7 +22,7 @@ _KINDS = ("linear_svm", "logistic")
 _TRAINING = frozenset({"by", "classifiers", "folds", "group", "group_column", "seed", "save"})
 
 
-@click.command("classify")
+@click.command("classify", epilog=WHOLE_OR_NOT)
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
     "--labels",

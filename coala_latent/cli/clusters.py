@@ -14,8 +14,9 @@ from coala_latent.cli.options import json_option
 from coala_latent.errors import DependencyError
 from coala_latent.tasks.progress import console
 
-__all__ = ["clusters_command", "parse_labels"]
+__all__ = ["WHOLE_OR_NOT", "clusters_command", "parse_labels"]
 
+WHOLE_OR_NOT = "Exit status: 0 all good, 2 could not run, 130 interrupted."
 _NUMBERS = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
 
@@ -35,7 +36,7 @@ def _parse_k(context: click.Context, parameter: click.Parameter, value: str) -> 
     return range(low, high + 1)
 
 
-@click.command("clusters")
+@click.command("clusters", epilog=WHOLE_OR_NOT)
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option(
     "--output",
@@ -70,7 +71,7 @@ def _parse_k(context: click.Context, parameter: click.Parameter, value: str) -> 
 @click.option("--restarts", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--batch", type=click.IntRange(1), help="Mini-batches of so many points.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, auto.")
 @click.option(
     "--top",
     default=5,

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from coala_latent.cli.clusters import WHOLE_OR_NOT
 from coala_latent.cli.options import INTERRUPTED, fail, json_option
 from coala_latent.tasks.progress import console
 
@@ -17,12 +18,12 @@ _PATH = click.Path(path_type=Path)
 quiet_option = click.option("--quiet", is_flag=True, help="No progress.")
 
 
-@click.group("doc2vec")
+@click.group("doc2vec", epilog=WHOLE_OR_NOT)
 def doc2vec_group() -> None:
     """Learn a vector for each recording from which sounds occur near each other."""
 
 
-@doc2vec_group.command("train")
+@doc2vec_group.command("train", epilog=WHOLE_OR_NOT)
 @click.argument("frames", type=_PATH)
 @click.argument("output", type=_PATH)
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")

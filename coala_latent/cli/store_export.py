@@ -14,6 +14,8 @@ from coala_latent.tasks.progress import console
 __all__ = ["store_export_command"]
 
 _TABLES = (".parquet", ".csv", ".jsonl")
+# Whoever asks for these wants a file.
+_NO_FOLDERS = (".tsv", ".json", ".ndjson", ".xlsx", ".feather", ".arrow", ".npy", ".h5", ".pq")
 
 
 @click.command("export")
@@ -80,8 +82,14 @@ def store_export_command(
         summary = done.to_dict()
         text = f"{done.points} points, {done.megabytes:.1f} MB -> {output}"
     else:
+        from coala_latent.errors import ConfigError
         from coala_latent.store import Store, export_npy, export_npz
 
+        if output.suffix.lower() in _NO_FOLDERS:
+            raise ConfigError(
+                f"{output}: {output.suffix} is not written (use {', '.join(_TABLES)} or .npz; "
+                "any other name is that of a folder)"
+            )
         with Store(path) as store:
             if output.suffix == ".npz":
                 export_npz(store, output)

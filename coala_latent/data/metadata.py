@@ -134,7 +134,7 @@ def read_metadata(path: Path, key: str | None = None) -> MetadataTable:
         wanted = repr(key) if key is not None else " or ".join(KEYS)
         raise DataError(
             f"{path}: no column {wanted} that names the recordings; there are "
-            f"{', '.join(headings) or 'none'} (name it as key)"
+            f"{', '.join(headings) or 'none'} (name one of them with --key)"
         )
     return _table(headings, lines, column)
 

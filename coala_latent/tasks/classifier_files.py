@@ -47,6 +47,9 @@ class SavedClassifier:
         # How precisely rows are kept is no other setting.
         other = replace(points.identity, dtype=self.identity.dtype)
         if differences := self.identity.differences(other):
+            # Of another model everything differs, and one word says it.
+            model = [each for each in differences if each.startswith("model:")]
+            differences = model or differences
             raise StoreMismatchError(
                 f"{points.store}: its vectors are not those the classifier was trained on "
                 f"(trained, here): {'; '.join(differences)} (encode these sounds likewise)"
@@ -82,6 +85,9 @@ def load_classifier(path: Path) -> SavedClassifier:
     Raises:
         WeightsError: It is missing, damaged, or something else.
     """
+    # Other suffixes would be tried as checkpoints, which a classifier never is.
+    if path.is_file() and path.suffix != ".safetensors":
+        raise WeightsError(f"{path}: no classifier (save one with coala-latent classify --save)")
     arrays = read_weights(path)
     try:
         with safe_open(path, framework="pt") as file:

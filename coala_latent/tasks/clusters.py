@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from coala_latent.analysis.clusters import (
     typical,
 )
 from coala_latent.analysis.spherical_kmeans import SphericalClusters, spherical_kmeans
+from coala_latent.embed.embedder import pick_device
 from coala_latent.errors import ConfigError, DataError
 from coala_latent.tasks.labelled import printable
 from coala_latent.tasks.pictures import (
@@ -60,7 +61,7 @@ class ClusterOptions:
         seed: Of everything.
         restarts: Runs of k-means of which the best is kept.
         batch: Points in a mini-batch; None clusters all at once.
-        device: Of k-means.
+        device: Of k-means; ``auto`` is CUDA where there is one.
         top: How many words and typical sounds a cluster is described with.
         picture: Draw the bars.
     """
@@ -95,12 +96,13 @@ def cluster(
         is zero has no direction; it is in no cluster and listed under ``without_direction``.
 
     Raises:
-        ConfigError: k is too large, or options contradict each other.
+        ConfigError: k is too large, options contradict each other, or there is no such device.
         DataError: No point, or the labels cannot be had.
         DependencyError: A picture is wanted, and matplotlib is not installed.
         StoreError: The store cannot be read.
     """
     options = options or ClusterOptions()
+    options = replace(options, device=str(pick_device(options.device)))
     if options.picture:
         require_matplotlib()
     if options.batch is not None and len(options.k) > 1:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from coala_latent.data.frame_files import FrameFiles
 from coala_latent.data.frame_pairs import FramePairs, RecordingFrames, hold_out
+from coala_latent.embed.embedder import pick_device
 from coala_latent.errors import ConfigError, DataError
 from coala_latent.models.doc2vec import Doc2Vec
 from coala_latent.store.schema import printable_text
@@ -56,6 +57,8 @@ def train_doc2vec(
         DataError: The frames cannot be used, or are not those of the folder's training.
     """
     hush_lightning()
+    if settings.accelerator in ("cuda", "mps"):
+        pick_device(settings.accelerator)
     files = FrameFiles(frames)
     settings.check_frames(files)
     with VectorFolder(output) as folder:
@@ -343,9 +346,12 @@ def _check_run(saved: SavedVectors, about: Mapping[str, Any]) -> None:
     if saved.original:
         return
     then, now = saved.manifest["frames"], dict(about["frames"])
-    for key, what in (("width", "bands"), ("settings", "front end"), ("sha256", "values")):
-        if then[key] != now[key]:
-            raise DataError(
-                f"{saved.folder} was trained on frames with other {what} "
-                f"({then[key]} there, {now[key]} here): use another folder"
-            )
+    parts = [("bands", then["width"], now["width"])]
+    known, given = then["settings"], now["settings"]
+    parts += [(key, known.get(key), given.get(key)) for key in sorted({*known, *given})]
+    told = [f"{name}: {old} there, {new} here" for name, old, new in parts if old != new]
+    if told or then["sha256"] != now["sha256"]:
+        how = "; ".join(told) or "the same settings give other values: the sounds have changed"
+        raise DataError(
+            f"{saved.folder} was trained on other frames ({how}): use those, or another folder"
+        )

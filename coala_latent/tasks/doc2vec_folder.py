@@ -209,6 +209,8 @@ class VectorFolder:
     """
 
     def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder}: is a file, not a folder (choose another name)")
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.saved: SavedVectors | None = None

@@ -215,10 +215,13 @@ def read_numbers(path: Path) -> Array:
         DataError: It is missing, damaged, or holds something else.
     """
     try:
-        values = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            values = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file (check the path)") from error
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = str(error).partition("\n")[0]
-        raise DataError(f"{path}: not a readable array: {reason}") from error
+        raise DataError(f"{path}: not a .npy file, or a damaged one: {reason}") from error
     if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
         raise DataError(f"{path}: not finite numbers")
     return np.asarray(values, dtype=np.float32)

@@ -6,14 +6,11 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from coala_latent.data.frame_files import FrameFiles
 from coala_latent.errors import ConfigError
-from coala_latent.tasks.train import config_folder
+from coala_latent.tasks.composing import composed
 from coala_latent.training.document_vectors import DocumentSteps, Flattening
 
 __all__ = ["Doc2VecSettings", "FramePlace", "compose_doc2vec"]
@@ -23,6 +20,7 @@ _NUMBERS = (
     *("learning_rate", "document_rate", "word_dropout", "prior", "held_out"),
     *("least", "factor"),
 )
+_ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # When a run ends and where it works may change while it pauses.
 _FREE = (
@@ -79,6 +77,7 @@ class Doc2VecSettings:
         self._check("factor", 0 < self.factor <= 1, "a number up to 1")
         self._check("compat", isinstance(self.compat, bool), "true or false")
         self._check("frames", self.frames in get_args(FramePlace), "device, memory or mapped")
+        self._check("accelerator", self.accelerator in _ACCELERATORS, ", ".join(_ACCELERATORS))
         self._check("precision", self.precision in _PRECISIONS, ", ".join(_PRECISIONS))
         if self.pairs_per_save < self.batch_size:
             raise ConfigError(
@@ -126,7 +125,7 @@ class Doc2VecSettings:
             if wanted is not None and found != wanted:
                 raise ConfigError(
                     f"{files.path}: frames with {name} {found}, the configuration is for {wanted} "
-                    f"(make others with coala-latent spectrify, or use {name}=null)"
+                    f"(make others with coala-latent spectrify --preset, or use {name}=null)"
                 )
 
     def original(self, files: FrameFiles) -> dict[str, Any]:
@@ -151,11 +150,7 @@ def compose_doc2vec(overrides: Collection[str]) -> Doc2VecSettings:
     Raises:
         ConfigError: An override does not make sense.
     """
-    try:
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            values = OmegaConf.to_container(compose("doc2vec", list(overrides)), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    values = OmegaConf.to_container(composed("doc2vec", overrides), resolve=True)
     try:
         return Doc2VecSettings(**values)  # type: ignore[arg-type]
     except TypeError as error:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from coala_latent.analysis.spherical_kmeans import spherical_kmeans
 from coala_latent.data.layouts.files import read_text
-from coala_latent.data.metadata import KEYS
+from coala_latent.data.metadata import KEYS, read_metadata
 from coala_latent.errors import DataError
 from coala_latent.tasks.labelled import printable
 from coala_latent.tasks.map_columns import Value, join_table
@@ -48,6 +48,11 @@ def cluster_column(points: RecordingVectors, wanted: int | Path, seed: int = 0) 
     columns = join_table(wanted, points.names).columns
     if _COLUMN not in columns:
         raise DataError(f"{wanted}: no column {_COLUMN!r}; there are {', '.join(columns)}")
+    if points.by == "files" and "start" in columns and read_metadata(wanted).dropped:
+        raise DataError(
+            f"{wanted}: has clusters of rows, several of a recording (use --by rows, or a table of "
+            "coala-latent clusters --by files)"
+        )
     return [_text(columns[_COLUMN][number]) for number in points.file.tolist()]
 
 

@@ -33,9 +33,11 @@ def name_of(number):
     return f"{CLASSES[number % 3]}/{number // 3}-'{number}.wav"
 
 
-def write_store(path, n=60, layer="layer", seed=0, spread=0.5, dtype="float32", extra=()):
+def write_store(
+    path, n=60, layer="layer", seed=0, spread=0.5, dtype="float32", extra=(), model="model"
+):
     rng = np.random.default_rng(seed)
-    identity = StoreIdentity("model", "", {"hop": 1}, {}, layer, "mean", 6, dtype)
+    identity = StoreIdentity(model, "", {"hop": 1}, {}, layer, "mean", 6, dtype)
     with StoreWriter(path, identity) as writer:
         for name in ("failed.wav", *extra):
             writer.begin(name)
@@ -181,6 +183,10 @@ def test_a_classifier_is_refused_for_other_vectors(store, tmp_path):
     done = run(write_store(tmp_path / "other.h5", layer="other"), "--apply", model)
     assert done.exit_code == 2
     assert "layer: 'layer', 'other'" in done.output
+    done = run(write_store(tmp_path / "model.h5", layer="z", model="yamnet"), "--apply", model)
+    assert done.exit_code == 2
+    assert "model: 'model', 'yamnet'" in done.output
+    assert "layer" not in done.output, "of another model nothing else is of use"
 
 
 def test_damaged_and_foreign_files_are_refused(store, tmp_path):
@@ -202,6 +208,7 @@ def test_damaged_and_foreign_files_are_refused(store, tmp_path):
         (damaged, "damaged"),
         (broken, "not a readable"),
         (tmp_path / "none.safetensors", "no such"),
+        (store, "no classifier"),
     ):
         done = run(store, "--apply", path)
         assert done.exit_code == 2

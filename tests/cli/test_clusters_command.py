@@ -190,6 +190,7 @@ def test_without_matplotlib_a_picture_asked_for_is_an_error(store, tmp_path, mon
         (["--k", "5..2"], "no number of clusters"),
         (["--k", "a,b"], "write a number"),
         (["--k", "2..5", "--batch", "10"], "single k"),
+        (["--device", "gpu0"], "no device 'gpu0' here"),
         (["--labels", "none.csv"], "none.csv"),
         (["--labels", "folders", "--column", "x"], "give a table"),
     ],

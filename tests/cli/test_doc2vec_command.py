@@ -67,9 +67,11 @@ def test_what_cannot_be_done_is_one_line_and_status_2(frames: Path, tmp_path: Pa
         (("train", frames, tmp_path / "o", "dim=no"), "dim"),
         (("train", frames, tmp_path / "o", "doc2vec=huge"), "huge"),
         (("infer", frames, tmp_path, "--output", tmp_path / "x.h5"), "no document vectors"),
+        (("plot", __file__, tmp_path / "p.png"), "not a .npy file"),
         (("concat", tmp_path / "a.npy", tmp_path / "b.npy", tmp_path / "c.npy"), "a.npy"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2, result.output
         assert told in result.stderr
         assert "Traceback" not in result.output
+        assert "pickle" not in result.output

@@ -106,6 +106,14 @@ def test_a_single_class_and_a_single_cluster_have_finite_figures():
             assert all(math.isfinite(value) for value in values)
 
 
+def test_intervals_stay_where_the_measures_can_be():
+    found = agreement(["a", "a", "b", "b", "c"], [0, 1, 0, 1, 1], 2, tables=10).measures
+    for name, lowest in (("nmi", 0.0), ("purity", 0.0), ("ari", -1.0)):
+        assert found[name].interval.low >= lowest
+        assert found[name].interval.high <= 1.0
+    assert found["ari"].interval.low < 0.0
+
+
 def test_the_number_of_components_is_found_and_stable():
     rows, labels = mixture()
     choice, found = choose_k(rows, range(2, 8), restarts=3)

@@ -149,7 +149,7 @@ def test_other_recordings_settings_or_frames_are_refused_by_name(frames, tmp_pat
     with pytest.raises(DataError, match="other values"):
         train(changed, output, "epochs=2")
     longer = write_frames(tmp_path / "wide", bands=6)
-    with pytest.raises(DataError, match="other bands"):
+    with pytest.raises(DataError, match="bands: 5 there, 6 here"):
         train(longer, output, "epochs=2")
     assert tables(output) == before
 
@@ -353,6 +353,12 @@ def test_the_originals_configurations_are_carried_over(name, compat, tmp_path):
         ("compat=1", "compat"),
         ("frames=moon", "frames"),
         ("precision=8", "precision"),
+        ("accelerator=gpu0", "accelerator='gpu0'"),
+        pytest.param(
+            "accelerator=cuda",
+            "no device 'cuda' here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here"),
+        ),
         ("pairs_per_save=10", "pairs_per_save"),
         ("unknown=1", "unknown"),
         ("doc2vec=large", "large"),
@@ -363,3 +369,27 @@ def test_the_originals_configurations_are_carried_over(name, compat, tmp_path):
 def test_settings_that_make_no_sense_are_refused(frames, tmp_path, override, told):
     with pytest.raises(ConfigError, match=told):
         train(frames, tmp_path / "out", override)
+
+
+@pytest.mark.parametrize("override", ["unknown=1", "doc2vec=large", "epochs"])
+def test_refused_settings_come_without_advice_for_other_programs(override):
+    with pytest.raises(ConfigError, match=r"configs/doc2vec\.yaml") as error:
+        compose_doc2vec([override])
+    for advice in ("+unknown", "search path", "hydra"):
+        assert advice not in str(error.value)
+
+
+def test_frames_of_other_settings_are_refused_by_what_differs(frames, tmp_path):
+    output = tmp_path / "out"
+    train(frames, output, "epochs=1")
+    other = write_frames(tmp_path / "other")
+    (other / "spectrify.json").write_text('{"settings": {"hop": 0.2, "low": 80.0}}')
+    with pytest.raises(DataError, match=r"hop: None there, 0\.2 here; low: None there, 80\.0 here"):
+        train(other, output, "epochs=2")
+
+
+def test_a_file_in_the_folders_place_is_told(frames, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file, not a folder"):
+        train(frames, tmp_path / "out", "epochs=1")
+    assert (tmp_path / "out").read_text() == "mine"

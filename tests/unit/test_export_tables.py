@@ -153,6 +153,14 @@ def test_the_command_writes_tables_and_arrays(store, table, tmp_path):
     assert len(list((tmp_path / "arrays").rglob("*.npy"))) == 5
 
 
+@pytest.mark.parametrize("suffix", [".xlsx", ".tsv", ".JSON", ".npy"])
+def test_a_name_of_a_file_that_is_not_written_becomes_no_folder(store, tmp_path, suffix):
+    done = CliRunner().invoke(store_export_command, [str(store), str(tmp_path / f"t{suffix}")])
+    assert isinstance(done.exception, ConfigError)
+    assert ".parquet" in str(done.exception)
+    assert not (tmp_path / f"t{suffix}").exists()
+
+
 def test_parquet_holds_typed_columns(store, table, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason=PYARROW)
     export_table(store, tmp_path / "t.parquet", metadata=[table], projection="pca", neighbors=3)

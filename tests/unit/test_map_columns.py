@@ -135,6 +135,8 @@ def test_tables_without_clusters_of_these_points_are_refused(points, tmp_path):
 
 
 def test_a_table_of_rows_does_for_recordings_where_it_is_unambiguous(points, tmp_path):
-    rows = table(tmp_path, "path,start,cluster\nrock/a b.mp3,0,K1\nrock/a b.mp3,1,K2\n")
-    # The first line of a recording counts, as in every table.
-    assert cluster_column(points(), rows) == ["K1", None, None]
+    single = table(tmp_path, "path,start,cluster\nrock/a b.mp3,0,K1\njazz/é.mp3,0,K2\n")
+    assert cluster_column(points(), single) == ["K1", None, "K2"]
+    several = table(tmp_path, "path,start,cluster\nrock/a b.mp3,0,K1\nrock/a b.mp3,1,K2\n")
+    with pytest.raises(DataError, match="clusters of rows"):
+        cluster_column(points(), several)
