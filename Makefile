@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 DEMO ?= outputs/demo
 
-.PHONY: all install demo test test-torch lint benchmark clean
+.PHONY: all install demo test test-torch test-viewers lint benchmark clean
 
 all: test
 
@@ -51,8 +51,14 @@ test-torch:
 	.venv-torch/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	.venv-torch/bin/python -m pytest tests/contract tests/parity tests/unit/test_original_api.py tests/unit/test_alignment.py
 
+# Embedding Atlas and Renumics Spotlight read exported tables: by hand, because they are large.
+test-viewers:
+	$(PYTHON) -m venv .venv-viewers
+	.venv-viewers/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,viewers]'
+	.venv-viewers/bin/python -m pytest tests/unit/test_export_tables.py
+
 benchmark: install
 	$(RUN) benchmarks/encode.py
 
 clean:
-	rm -rf $(VENV) .venv-torch outputs dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-torch .venv-viewers outputs dist build .pytest_cache .mypy_cache .ruff_cache

@@ -66,7 +66,8 @@ def test_pages_have_their_scripts_and_styles(installed, tmp_path):
     )
     done = run(installed, "python", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert {"page.css", "page.js"} <= set(done.stdout.split())
+    needed = {"page.css", "page.js", "sound_map.html", "concept_graph.css", "concept_graph_main.js"}
+    assert needed <= set(done.stdout.split())
 
 
 def test_shipped_model_encodes_offline(installed, tmp_path, write_sound):
