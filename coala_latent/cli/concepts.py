@@ -20,6 +20,7 @@ __all__ = ["concepts_group"]
 
 _PATH = click.Path(path_type=Path)
 _STRONGEST = 20
+_RESUME = ("resume=auto", "resume=no")
 
 quiet_option = click.option("--quiet", is_flag=True, help="No progress, no tables.")
 
@@ -83,15 +84,18 @@ def train_command(
     """Train a vector for every concept on the embeddings of STORE, all at once.
 
     OUTPUT gets concepts.safetensors, metrics.csv, set_aside.csv and split.csv. KEY=VALUE are those
-    of configs/concepts.yaml, such as min_recordings=20 or epochs=50.
+    of configs/concepts.yaml, such as min_recordings=20 or epochs=50; a run that was cut off goes
+    on, with resume=no it starts anew.
     """
     from coala_latent.tasks.concept_settings import compose_concepts
     from coala_latent.tasks.concept_sources import store_concepts
     from coala_latent.tasks.concept_training import train_concepts
 
-    chosen = compose_concepts(settings)
+    # How to run, not what: no key of the configuration, which says whether a run can go on.
+    resume = "no" if "resume=no" in settings else "auto"
+    chosen = compose_concepts([each for each in settings if each not in _RESUME])
     table = store_concepts(store, _source(given))
-    found = train_concepts(store, table, chosen, output, quiet=quiet or as_json)
+    found = train_concepts(store, table, chosen, output, resume=resume, quiet=quiet or as_json)
     if as_json:
         summary = {
             "output": str(output),
@@ -106,7 +110,8 @@ def train_command(
     for name, why in list(found.set_aside.items())[:_STRONGEST]:
         _say(f"set aside {name}: {why}")
     _say(
-        f"{len(found.metrics)} concepts, {len(found.accepted)} accepted, "
+        f"{len(found.metrics)} concepts of {len(table.recordings)} recordings, "
+        f"{len(found.accepted)} accepted, "
         f"{len(found.set_aside)} set aside -> {output}"
     )
 
@@ -182,13 +187,27 @@ def aggregate_command(inputs: tuple[Path, ...], output: Path, as_json: bool, **l
     type=click.FloatRange(0, 1),
     help="Least balanced accuracy of a concept; that of the training by default.",
 )
+@click.option(
+    "--trained",
+    type=_PATH,
+    metavar="FOLDER",
+    help="Of the training, which tells what was held out; the folder of CONCEPTS by default.",
+)
 def project_command(
-    store: Path, concepts: Path, output: Path, part: Any, threshold: float | None, **given: Any
+    store: Path,
+    concepts: Path,
+    output: Path,
+    part: Any,
+    threshold: float | None,
+    trained: Path | None,
+    **given: Any,
 ) -> None:
     """Project held-out recordings of STORE on CONCEPTS (.safetensors); OUTPUT is a folder."""
     from coala_latent.tasks.concept_projecting import project
 
-    found = project(store, concepts, _source(given), output, part=part, threshold=threshold)
+    found = project(
+        store, concepts, _source(given), output, part=part, threshold=threshold, trained=trained
+    )
     _say(
         f"{len(found.recordings)} recordings on {len(found.names)} concepts -> {output}",
     )

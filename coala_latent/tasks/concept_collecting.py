@@ -104,7 +104,7 @@ def aggregate(
         torch.cat([each.bias.detach() for each, _ in loaded]),
     )
     kept = vectors.take(chosen.kept.tolist())
-    about = {key: first[key] for key in _SAME if key in first}
+    about = {key: first[key] for key in (*_SAME, "settings") if key in first}
     save_concepts(
         output,
         kept,

@@ -78,6 +78,10 @@ def write_concept_graph(
         raise ConfigError(f"{output}: no format of concept graphs (use {formats})")
     if matrix and suffix != _PICTURE:
         raise ConfigError(f"{output}: a matrix is a picture (use .png)")
+    if threshold is not None and (suffix in _PAGE or not np.isfinite(threshold)):
+        raise ConfigError(
+            f"threshold {threshold:g}: a number, for anything but a page, which has a slider"
+        )
     found = load_hierarchy(hierarchy)
     output.parent.mkdir(parents=True, exist_ok=True)
     page = suffix in _PAGE

@@ -40,6 +40,7 @@ __all__ = ["Projected", "check_dimensions", "load_projected", "project"]
 
 Part = Literal["test", "all"]
 FILE = "projections.json"
+_KIND = "concept_projections"
 _SUMS, _MEMBERS = "sums.npz", "members.npz"
 _EXAMPLES = 8
 
@@ -89,6 +90,7 @@ def project(
     *,
     part: Part = "test",
     threshold: float | None = None,
+    trained: Path | None = None,
 ) -> Projected:
     """Project the recordings of a store on concept vectors, block by block.
 
@@ -100,6 +102,8 @@ def project(
         part: ``"test"``: recordings that were held out in training (``split.csv`` beside the
             vectors); ``"all"``: every recording, for vectors from elsewhere.
         threshold: Least balanced accuracy; the one of the training by default.
+        trained: Folder of the training, whose ``split.csv`` tells what was held out; that of the
+            vectors by default.
 
     Raises:
         ConfigError: There are no concepts, or no parts where they are asked for.
@@ -110,13 +114,14 @@ def project(
     loaded, info = load_concepts(concepts)
     check_dimensions(store, loaded, info)
     vectors = accepted_concepts(loaded, info, threshold)
-    table, members = _membership(store, concepts, info, source, part)
+    folder = concepts.parent if trained is None else trained
+    table, members = _membership(store, folder, info, source, part)
     kept = [name for name in vectors.names if name in table.concepts]
     if not kept:
         raise ConfigError(f"{concepts}: none of its concepts is in the labels")
     vectors = vectors.take([vectors.index(name) for name in kept])
     members = csr_array(members[:, [table.concepts.index(name) for name in kept]])
-    heard = np.flatnonzero(_in_part(concepts, table, info, part))
+    heard = np.flatnonzero(_in_part(folder, table, info, part))
     recordings, members = [table.recordings[place] for place in heard], csr_array(members[heard])
     weight, bias = (each.detach().numpy() for each in (vectors.weight, vectors.bias))
     projections = project_concepts(_blocks(store, recordings), members, weight, bias)
@@ -130,7 +135,7 @@ def project(
     )
     metrics = info.get("metrics", {})
     described = {
-        "kind": "concept_projections",
+        "kind": _KIND,
         "names": kept,
         "recordings": [printable_text(name) for name in recordings],
         "examples": [[printable_text(recordings[n]) for n in places] for places in examples],
@@ -158,6 +163,8 @@ def load_projected(folder: Path) -> Projected:
     """
     try:
         info = json.loads((folder / FILE).read_text("utf-8"))
+        if not isinstance(info, dict) or info.get("kind") != _KIND:
+            raise ValueError(f"{FILE} does not describe any")
         with np.load(folder / _SUMS, allow_pickle=False) as sums:
             values = {each.name: sums[each.name] for each in fields(ConceptProjections)}
         with np.load(folder / _MEMBERS, allow_pickle=False) as found:
@@ -172,9 +179,9 @@ def load_projected(folder: Path) -> Projected:
         ) from error
     values["recordings"] = int(values["recordings"])
     concepts = Path(info["concepts"])
+    vectors, _ = load_concepts(concepts)
     if file_sha256(concepts.with_suffix(".safetensors")) != info["concepts_sha256"]:
         raise DataError(f"{concepts}: has changed since {folder} was made (project again)")
-    vectors, _ = load_concepts(concepts)
     return Projected(
         tuple(info["names"]),
         ConceptProjections(**values),
@@ -206,13 +213,13 @@ def check_dimensions(store: Path, vectors: ConceptVectors, info: dict[str, Any])
 
 
 def _membership(
-    store: Path, concepts: Path, info: dict[str, Any], source: ConceptSource, part: Part
+    store: Path, folder: Path, info: dict[str, Any], source: ConceptSource, part: Part
 ) -> tuple[ConceptTable, csr_array]:
     """Who is a held-out example of what."""
     table = store_concepts(store, source)
     if part == "all":
         return table, table.members
-    split = _split(concepts, table, info)
+    split = _split(folder, table, info)
     members = split.table.members.tolil()
     members[:] = False
     for concept in range(len(split.table)):
@@ -221,22 +228,24 @@ def _membership(
 
 
 def _in_part(
-    concepts: Path, table: ConceptTable, info: dict[str, Any], part: Part
+    folder: Path, table: ConceptTable, info: dict[str, Any], part: Part
 ) -> npt.NDArray[np.bool_]:
     """Recordings that are projected, members of a concept or of none."""
     chosen = np.ones(len(table.recordings), dtype=bool)
     if part == "test":
         chosen[:] = False
-        chosen[_split(concepts, table, info).recordings("test")] = True
+        chosen[_split(folder, table, info).recordings("test")] = True
     return chosen
 
 
-def _split(concepts: Path, table: ConceptTable, info: dict[str, Any]) -> ConceptSplit:
-    if not (concepts.parent / SPLIT).exists() and "settings" not in info:
+def _split(folder: Path, table: ConceptTable, info: dict[str, Any]) -> ConceptSplit:
+    original = info.get("settings", {}).get("protocol") == "original"
+    if not original and not (folder / SPLIT).exists():
         raise ConfigError(
-            f"{concepts}: was not trained here, so nothing says what was held out (use --part all)"
+            f"{folder}: has no {SPLIT}, so nothing says what was held out (name the training's "
+            "folder with --trained, or project all recordings with --part all)"
         )
-    return load_split(concepts.parent, table, info)
+    return load_split(folder, table, info)
 
 
 def _blocks(store: Path, recordings: tuple[str, ...] | list[str]) -> Iterator[Block]:

@@ -47,7 +47,7 @@ def store_concepts(store: Path, source: ConceptSource) -> ConceptTable:
     """The table of a store's recordings that have rows, by the store's names for them.
 
     Raises:
-        ConfigError: The source does not make sense.
+        ConfigError: The source does not make sense, or a part of it would have no effect.
         DataError: It cannot be read, or names none of the recordings.
         StoreError: The store cannot be read.
     """
@@ -68,6 +68,11 @@ def _read(source: ConceptSource, names: list[str]) -> ConceptTable:
             raise ConfigError("columns of folders: give a table as labels")
         return concepts_from_folders(names)
     path = Path(source.labels)
+    if not source.columns and (source.key or source.group_column):
+        raise ConfigError(
+            f"{path}: a key or a column of groups goes with columns of tags (name these, or group "
+            "recordings by their names)"
+        )
     if path.suffix.lower() == ".npy":
         return playlist_concepts(path)
     if source.columns:

@@ -239,7 +239,8 @@ class ConceptTraining:
         identity = state.get("identity")
         if identity is None or not torch.equal(identity, torch.from_numpy(self._identity())):
             raise ConfigError(
-                "the training's state is one of other concepts, embeddings or seeds (start anew)"
+                "the training's state is one of other concepts, embeddings or seeds "
+                "(start anew with resume=no, or use another folder)"
             )
         self.epoch = int(state["epoch"])
         self._heads = state["heads"].to(self.device)

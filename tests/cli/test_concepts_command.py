@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -136,6 +137,12 @@ def test_aggregation_keeps_what_passes(chain: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(told["too_few"]) == sorted(leaf for group in TREE.values() for leaf in group)
     vectors, info = load_concepts(chain / "a.safetensors")
     assert set(vectors.names) == set(TREE) == set(info["metrics"])
+    given = ("s.h5", "a.safetensors", "few", *LABELS)
+    assert "--trained" in run("project", *given, status=2).output
+    run("project", *given, "--trained", "out")
+    few = json.loads((chain / "few" / "projections.json").read_text("utf-8"))
+    all_of_them = json.loads((chain / "projections" / "projections.json").read_text("utf-8"))
+    assert few["recordings"] == all_of_them["recordings"]
     whole, _ = load_concepts(chain / file)
     for place, name in enumerate(vectors.names):
         assert torch.equal(vectors.weight[place], whole.weight[whole.index(name)])
@@ -196,10 +203,14 @@ def test_published_vectors_become_a_file(shared: Path, tmp_path: Path) -> None:
         (("train", "s.h5", "o", "--labels", "folders"), "folder"),
         (("train", "s.h5", "o", *LABELS, "epochs=x"), "epochs"),
         (("train", "s.h5", "o", *LABELS, "--group-column", "a"), "one of them"),
+        (("train", "s.h5", "o", *LABELS[:2], "--group-column", "a"), "columns of tags"),
+        (("train", "s.h5", "o", *LABELS[:2], "--key", "recording"), "columns of tags"),
         (("project", "s.h5", "none.safetensors", "o", *LABELS), "none"),
         (("hierarchy", "none", "o"), "none"),
         (("graph", "none", "--output", "g.html"), "none"),
         (("graph", "hierarchy", "--output", "g.txt"), "g.txt"),
+        (("graph", "hierarchy", "--output", "g.html", "--threshold", "0.5"), "slider"),
+        (("graph", "hierarchy", "--output", "g.csv", "--threshold", "nan"), "nan"),
         (("explain", "none.wav", "none.safetensors"), "none"),
     ],
 )
@@ -208,3 +219,26 @@ def test_what_makes_no_sense_is_told(
 ) -> None:
     monkeypatch.chdir(chain)
     assert said in run(*arguments, status=2).output
+
+
+def test_projections_that_are_damaged_or_whose_vectors_moved_are_told(
+    chain: Path, tmp_path: Path
+) -> None:
+    made = shutil.copytree(chain / "projections", tmp_path / "p")
+    described = json.loads((made / "projections.json").read_text("utf-8"))
+    moved = {**described, "concepts": str(tmp_path / "moved.safetensors")}
+    for words, said in (({}, "concepts project makes one"), (moved, "moved.json: no such file")):
+        (made / "projections.json").write_text(json.dumps(words), "utf-8")
+        assert said in run("hierarchy", made, tmp_path / "h", status=2).output
+
+
+def test_a_run_that_was_cut_off_with_other_settings_is_kept_or_started_anew(
+    chain: Path, tmp_path: Path
+) -> None:
+    given = (chain / "s.h5", tmp_path, "--labels", chain / "labels.csv", "min_recordings=20")
+    run("train", *given, "epochs=1", "steps=1", "--quiet")
+    state = json.loads((tmp_path / "run.json").read_text("utf-8"))
+    (tmp_path / "run.json").write_text(json.dumps({**state, "state": "running"}), "utf-8")
+    assert "resume=no" in run("train", *given, "epochs=2", "steps=1", status=2).output
+    run("train", *given, "epochs=2", "steps=1", "resume=no", "--quiet")
+    assert load_concepts(tmp_path / "concepts.safetensors")[1]["settings"]["epochs"] == 2
