@@ -13,7 +13,7 @@ from coala_latent.cli.concept_listening import (
     explain_command,
     top_command,
 )
-from coala_latent.cli.options import json_option
+from coala_latent.cli.options import audio_root_option, json_option
 from coala_latent.tasks.progress import console
 
 __all__ = ["concepts_group"]
@@ -319,12 +319,7 @@ def _edges(lines: list[tuple[str, ...]], found: dict[str, Any]) -> None:
     help="An interactive page (.html), a picture (.png), or .graphml, .json, .nwk, .csv.",
 )
 @click.option("--title")
-@click.option(
-    "--audio-root",
-    type=_PATH,
-    metavar="FOLDER",
-    help="Where the sounds are, if no longer where they were encoded from.",
-)
+@audio_root_option
 @click.option("--threshold", type=float, help="Leave out weaker edges (not of a page).")
 @click.option("--matrix", is_flag=True, help="Draw the similarities instead of the tree (.png).")
 @json_option

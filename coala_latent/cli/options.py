@@ -19,6 +19,7 @@ __all__ = [
     "INTERRUPTED",
     "Reporting",
     "ReportingGroup",
+    "audio_root_option",
     "fail",
     "json_option",
     "model_options",
@@ -160,6 +161,16 @@ def parse_names(
     if not all(names):
         raise click.BadParameter("write names with commas between them")
     return names
+
+
+def audio_root_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--audio-root``, as the argument ``audio_root``."""
+    return click.option(
+        "--audio-root",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Where the sounds are, if no longer where they were encoded from.",
+    )(function)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coala_latent.cli.options import json_option, parse_names
+from coala_latent.cli.options import audio_root_option, json_option, parse_names
 from coala_latent.tasks.progress import console
 
 __all__ = ["map_command"]
@@ -98,12 +98,7 @@ class _Clusters(click.ParamType):
     help="Of more points so many are drawn at random.",
 )
 @click.option("--title", help="Of the page; the store's name by default.")
-@click.option(
-    "--audio-root",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Where the sounds are, if no longer where they were encoded from.",
-)
+@audio_root_option
 @click.option(
     "--embed-audio", is_flag=True, help="Sounds become part of the page (as mp3); for small sets."
 )

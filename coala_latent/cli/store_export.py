@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from coala_latent.cli.options import json_option
+from coala_latent.cli.options import audio_root_option, json_option
 from coala_latent.tasks.progress import console
 
 __all__ = ["store_export_command"]
@@ -36,12 +36,7 @@ _NO_FOLDERS = (".tsv", ".json", ".ndjson", ".xlsx", ".feather", ".arrow", ".npy"
     help="CSV, TSV or JSON Lines about the recordings, for a table; may be repeated.",
 )
 @click.option("--key", help="Column of these that names the recordings, if not filename ...")
-@click.option(
-    "--audio-root",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Where the sounds are, if no longer where they were encoded from.",
-)
+@audio_root_option
 @click.option(
     "--projection",
     type=click.Choice(["tsne", "pca", "umap", "none"]),

@@ -6,7 +6,6 @@ answer is the mean of the decision values, weighted by the seconds the rows hear
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from coala_latent.analysis.linear_classifier import (
 from coala_latent.errors import ConfigError, DataError
 from coala_latent.tasks.classifier_files import SavedClassifier, load_classifier, save_classifier
 from coala_latent.tasks.classify_files import Answers, write_results
-from coala_latent.tasks.labelled import printable
+from coala_latent.tasks.labelled import captured_group, printable
 from coala_latent.tasks.pictures import require_matplotlib
 from coala_latent.tasks.progress import progress_bar
 from coala_latent.tasks.recording_labels import LabelSource, recording_labels, table_labels
@@ -191,17 +190,7 @@ def _groups(names: Sequence[str], options: ClassifyOptions) -> list[str]:
         ]
     if options.group is None:
         return [f"file {name}" for name in names]
-    try:
-        pattern = re.compile(options.group)
-    except re.error as error:
-        raise ConfigError(f"group expression {options.group!r}: {error}") from error
-    if pattern.groups < 1:
-        raise ConfigError(f"group expression {options.group!r}: put () around the group")
-    matches = [pattern.search(PurePosixPath(name).stem) for name in names]
-    for name, match in zip(names, matches, strict=True):
-        if match is None:
-            raise DataError(f"{name}: does not match the group expression {options.group!r}")
-    return [f"group {match.group(1)}" for match in matches if match is not None]
+    return [f"group {captured_group(options.group, PurePosixPath(name))}" for name in names]
 
 
 def _too_few(labels: Sequence[str | None], groups: Sequence[str], folds: int) -> dict[str, int]:

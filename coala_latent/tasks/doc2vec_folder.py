@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml  # type: ignore[import-untyped]
+import yaml
 from filelock import FileLock, Timeout
 
 from coala_latent.data.latent_files import replace_file

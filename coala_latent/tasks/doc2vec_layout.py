@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from coala_latent.data.latent_files import replace_file
 from coala_latent.errors import DataError
